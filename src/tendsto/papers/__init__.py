@@ -1,0 +1,31 @@
+"""The catalogue: one module a paper, each with its card and its claims."""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+from dataclasses import dataclass
+from functools import cache
+
+from tendsto.evidence import Claim, Paper
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A paper of the catalogue: its card, what its module says of it, and its claims by name."""
+
+    card: Paper
+    summary: str
+    claims: dict[str, Claim]
+    module: str
+
+
+@cache
+def catalogue() -> dict[str, Entry]:
+    """Every paper by its slug, in the order of their dates."""
+    entries = []
+    for found in pkgutil.iter_modules(__path__):
+        module = importlib.import_module(f"{__name__}.{found.name}")
+        claims = {value.name: value for value in vars(module).values() if isinstance(value, Claim)}
+        entries.append(Entry(module.CARD, (module.__doc__ or "").strip(), claims, module.__name__))
+    return {entry.card.slug: entry for entry in sorted(entries, key=lambda entry: entry.card.date)}
