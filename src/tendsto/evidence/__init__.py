@@ -1,7 +1,16 @@
 """Claims, the findings that test them, and the verdicts that come out."""
 
 from tendsto.evidence.claim import Budget, Claim, NotRun, Paper, claim
-from tendsto.evidence.finding import Check, Estimate, Finding, Prediction, at_least, at_most, between, equal_to
+from tendsto.evidence.finding import (
+    Check,
+    Estimate,
+    Finding,
+    Prediction,
+    at_least,
+    at_most,
+    between,
+    equal_to,
+)
 
 __all__ = [
     "Budget",

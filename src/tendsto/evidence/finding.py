@@ -127,7 +127,7 @@ class Check:
 
     @property
     def outcome(self) -> Outcome:
-        """`holds` if the whole interval lies inside the prediction, `fails` if all of it lies outside, else `undecided`.
+        """`holds` if the whole interval lies inside the prediction, `fails` if all lies outside, else `undecided`.
 
         A measurement that is NaN fails.
         """

@@ -1,0 +1,24 @@
+"""Run a method on a problem: traces, rates, costs and checkpoints."""
+
+from tendsto.iteration.method import Cost, Method, Scalar, State, hyperparameter
+from tendsto.iteration.rates import Rate, fit_linear_rate, fit_power_law
+from tendsto.iteration.run import record_steps, run
+from tendsto.iteration.solve import Result, Solution, solve
+from tendsto.iteration.trace import Trace
+
+__all__ = [
+    "Cost",
+    "Method",
+    "Rate",
+    "Result",
+    "Scalar",
+    "Solution",
+    "State",
+    "Trace",
+    "fit_linear_rate",
+    "fit_power_law",
+    "hyperparameter",
+    "record_steps",
+    "run",
+    "solve",
+]

@@ -1,0 +1,9 @@
+"""Every test runs in 64-bit floats, with shapes and types checked at run time."""
+
+import jax
+from jaxtyping import install_import_hook
+
+jax.config.update("jax_enable_x64", True)
+
+with install_import_hook("tendsto", "beartype.beartype"):
+    import tendsto  # noqa: F401
