@@ -22,6 +22,8 @@ from tendsto.iteration.pace import progress_bar, slices
 from tendsto.iteration.trace import Trace
 
 Metric = Callable[[Any, Any], Array]
+# Measures that compare with the solution, which is found once, before the run.
+_SOLUTION_MEASURES = {"gap", "distance"}
 Record = str | Sequence[str] | Mapping[str, Metric]
 
 
@@ -77,6 +79,8 @@ def run(
     numbers = _seed_numbers(seeds)
     schedule = record_steps(steps, points, spacing)
     metrics = _metrics(problem, record)
+    if _SOLUTION_MEASURES.intersection(metric.name for _, metric in metrics if isinstance(metric, _Measure)):
+        problem = problem.solved()
     root = root_key(key)
     start = x0 if x0 is None or callable(x0) else jax.tree.map(lambda leaf: validation.finite_array("x0", leaf), x0)
     methods, axes = _stack(method, grid or {})

@@ -1,6 +1,27 @@
 """Problem classes with their constants, and the real data to build them from."""
 
 from tendsto.problems.base import Objective, Problem
+from tendsto.problems.data import Dataset, dataset, read_svmlight
+from tendsto.problems.finite_sum import FiniteSum, Minibatch
+from tendsto.problems.linear_models import LeastSquares, LinearModel, LogisticRegression
 from tendsto.problems.regularisers import L1, Ball, Box, Regulariser, Simplex, SquaredL2, Zero
 
-__all__ = ["L1", "Ball", "Box", "Objective", "Problem", "Regulariser", "Simplex", "SquaredL2", "Zero"]
+__all__ = [
+    "L1",
+    "Ball",
+    "Box",
+    "Dataset",
+    "FiniteSum",
+    "LeastSquares",
+    "LinearModel",
+    "LogisticRegression",
+    "Minibatch",
+    "Objective",
+    "Problem",
+    "Regulariser",
+    "Simplex",
+    "SquaredL2",
+    "Zero",
+    "dataset",
+    "read_svmlight",
+]
