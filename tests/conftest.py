@@ -5,5 +5,5 @@ from jaxtyping import install_import_hook
 
 jax.config.update("jax_enable_x64", True)
 
-with install_import_hook("tendsto", "beartype.beartype"):
+with install_import_hook("tendsto", "runtime_types.check"):
     import tendsto  # noqa: F401

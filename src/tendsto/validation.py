@@ -62,7 +62,7 @@ def finite_array(name: str, value: Any, *, ndim: int | None = None) -> Float[Arr
             raise TypeError(f"{name}: expected an array of real numbers, got {type(value).__name__}") from None
         if not (np.issubdtype(host.dtype, np.number) or host.dtype == bool) or np.iscomplexobj(host):
             raise TypeError(f"{name}: expected an array of real numbers, got dtype {host.dtype}")
-        array = jnp.asarray(host, dtype=host.dtype if np.issubdtype(host.dtype, np.floating) else float)
+        array = jnp.asarray(host if np.issubdtype(host.dtype, np.floating) else host.astype(np.float64))
     if ndim is not None and array.ndim != ndim:
         raise ValueError(f"{name}: expected {ndim} dimension(s), got shape {array.shape}")
     if array.size == 0:

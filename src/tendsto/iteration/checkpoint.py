@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import inspect
 import json
@@ -78,12 +79,10 @@ def _feed(digest: Any, part: Any) -> None:
         for name in part.__dataclass_fields__:
             digest.update(name.encode())
             _feed(digest, getattr(part, name, None))
-    elif isinstance(part, type) or callable(part):
-        digest.update(getattr(part, "__qualname__", type(part).__qualname__).encode())
-        try:
+    elif callable(part):
+        digest.update(f"{getattr(part, '__module__', '')}.{getattr(part, '__qualname__', type(part))}".encode())
+        with contextlib.suppress(OSError, TypeError):  # built-in, or typed at a prompt: the name must do
             digest.update(inspect.getsource(part).encode())
-        except (OSError, TypeError):
-            _feed(digest, getattr(part, "__dict__", {}))
         for cell in getattr(part, "__closure__", None) or ():
             _feed(digest, cell.cell_contents)
         if hasattr(part, "func"):

@@ -19,7 +19,7 @@ from tendsto import validation
 from tendsto.iteration import checkpoint as checkpoints
 from tendsto.iteration.method import Method, State
 from tendsto.iteration.pace import progress_bar, slices
-from tendsto.iteration.trace import Trace
+from tendsto.iteration.trace import COSTS, Trace
 
 Metric = Callable[[Any, Any], Array]
 # Measures that compare with the solution, which is found once, before the run.
@@ -82,7 +82,7 @@ def run(
     if _SOLUTION_MEASURES.intersection(metric.name for _, metric in metrics if isinstance(metric, _Measure)):
         problem = problem.solved()
     root = root_key(key)
-    start = x0 if x0 is None or callable(x0) else jax.tree.map(lambda leaf: validation.finite_array("x0", leaf), x0)
+    start = starting_point(x0)
     methods, axes = _stack(method, grid or {})
     batch = _Batch(methods, problem, metrics, jax.vmap(lambda number: run_key(root, number))(numbers), bool(axes))
 
@@ -212,6 +212,15 @@ def _advance(batch: _Batch, carry: _Carry, stop: Int[Array, ""]) -> _Carry:
     return jax.lax.while_loop(lambda carry: carry.step < stop, segment, carry)
 
 
+def starting_point(x0: Any) -> Any:
+    """`x0` with arrays for leaves; a list of numbers is a vector. Functions of a key and `None` pass through."""
+    if x0 is None or callable(x0):
+        return x0
+    if isinstance(x0, (list, tuple)) and all(isinstance(leaf, (int, float)) for leaf in jax.tree.leaves(x0)):
+        return validation.finite_array("x0", x0)
+    return jax.tree.map(lambda leaf: validation.finite_array("x0", leaf), x0)
+
+
 def root_key(key: int | Key[Array, ""]) -> Key[Array, ""]:
     """The root of all randomness from an integer or a key."""
     if isinstance(key, (int, np.integer)):
@@ -259,7 +268,7 @@ class _Measure:
 
 def _metrics(problem: Any, record: Record) -> tuple[tuple[str, Metric], ...]:
     names = [record] if isinstance(record, str) else list(record)
-    if reserved := sorted({"finite", "seed", "step"}.intersection(names)):
+    if reserved := sorted({"finite", "seed", "step", *COSTS}.intersection(names)):
         raise ValueError(f"record: {reserved[0]!r} is a name of the trace itself; choose another")
     if isinstance(record, Mapping):
         for name, metric in record.items():

@@ -15,7 +15,7 @@ from jaxtyping import Array, ArrayLike, Float, Int, Key, PyTree
 from tendsto import validation
 from tendsto.iteration.method import Cost, Method, State
 from tendsto.iteration.pace import progress_bar, slices
-from tendsto.iteration.run import all_finite, init_key, root_key, run_key, start_key, step_key
+from tendsto.iteration.run import all_finite, init_key, root_key, run_key, start_key, starting_point, step_key
 
 
 class Result(enum.StrEnum):
@@ -87,7 +87,7 @@ def solve(
     validation.integer("check_every", check_every, low=1)
     if isinstance(measure, str) and not callable(getattr(problem, measure, None)):
         raise ValueError(f"measure: {type(problem).__name__} has no measure {measure!r}")
-    start = x0 if x0 is None or callable(x0) else jax.tree.map(lambda leaf: validation.finite_array("x0", leaf), x0)
+    start = starting_point(x0)
     task = _Task(method, problem, jnp.asarray(tol), run_key(root_key(key), 0), measure, check_every)
 
     carry = _begin(task, start)

@@ -43,7 +43,7 @@ class Trace:
         recorded: Mapping[str, NDArray[Any]],
         *,
         steps: NDArray[np.int64],
-        seeds: NDArray[np.int64],
+        seeds: NDArray[Any],
         grid: Mapping[str, NDArray[Any]],
         state: PyTree[Array],
         label: str,
