@@ -1,6 +1,56 @@
+# `make demo` checks every claim and writes a report; `make test` runs all that CI runs.
 PYTHON ?= python3
 BIN := .venv/bin
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: demo test lint types imports docs bench clean
-demo: .venv/demo
-	$(BIN)/tendsto check --all --budget quick
+.PHONY: demo test lint types imports unit docs bench system clean
+
+demo: .venv/installed
+	$(BIN)/tendsto check --all --budget quick --out report
+
+test: lint types imports unit docs
+
+lint: .venv/dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: .venv/dev
+	$(BIN)/mypy
+
+imports: .venv/dev
+	$(BIN)/lint-imports
+
+unit: .venv/dev system
+	$(BIN)/pytest --numprocesses 2 --dist loadscope
+
+docs: .venv/dev
+	$(BIN)/mkdocs build --strict --quiet
+
+bench: .venv/dev
+	$(BIN)/python -m benchmarks.run
+
+# Rocq checks the formal proofs. Where it cannot be installed, the tests that need it are skipped and say so.
+system:
+	@command -v coqc >/dev/null || if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+		apt-get update -qq && apt-get install -y -qq --no-install-recommends coq >/dev/null; \
+	else echo "Rocq is missing: 'apt-get install coq' brings it; without it the formal proofs are not checked"; fi
+
+.venv/bin/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Python 3.11 or newer is needed"; exit 1; }
+	@$(PYTHON) -m venv .venv 2>/dev/null || { rm -rf .venv; \
+		if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+			apt-get update -qq && apt-get install -y -qq python3-venv >/dev/null && $(PYTHON) -m venv .venv; \
+		else echo "python3-venv is missing: 'apt-get install python3-venv' brings it"; exit 1; fi; }
+
+.venv/installed: .venv/bin/python pyproject.toml constraints.txt
+	@echo "Installing tendsto into .venv"
+	@$(PIP) --editable .
+	@touch $@
+
+.venv/dev: .venv/installed
+	@echo "Installing what the tests need"
+	@$(PIP) --editable '.[dev,docs]'
+	@touch $@
+
+clean:
+	rm -rf .venv report site

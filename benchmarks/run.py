@@ -1,0 +1,242 @@
+"""`tendsto.run` beside the loops people write by hand: time as a ratio, cost of recording, peak memory.
+
+    python -m benchmarks.run [--quick] [--json]
+
+Every contender does the same work: stochastic gradient descent on least squares with batches of 8
+rows drawn with replacement, the objective recorded 50 times. Contenders take turns in one process;
+compilation is left out of the times and reported apart. A ratio above 1 means `tendsto.run` is faster.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import resource
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from rich.console import Console
+from rich.table import Table
+
+import tendsto as tt
+from tendsto.iteration import record_steps
+
+BATCH, ROWS, STEP_SIZE, POINTS = 8, 1_000, 1e-3, 50
+METHOD = tt.optimize.Optax(optax.sgd(STEP_SIZE))
+
+
+def make_problem(d: int) -> tt.problems.Minibatch:
+    rng = np.random.default_rng(0)
+    features = rng.standard_normal((ROWS, d)) / np.sqrt(d)
+    return tt.problems.Minibatch(tt.problems.LeastSquares(features, features @ np.ones(d)), BATCH)
+
+
+def with_tendsto(problem: tt.problems.Minibatch, steps: int, seeds: int, points: int = POINTS) -> float:
+    d = problem.problem.features.shape[1]
+    trace = tt.run(METHOD, problem, jnp.zeros(d), steps=steps, seeds=seeds, points=points, progress=False)
+    return float(trace.final("objective").mean())
+
+
+def with_numpy(problem: tt.problems.Minibatch, steps: int, seeds: int) -> float:
+    features, targets = np.asarray(problem.problem.features), np.asarray(problem.problem.targets)
+    record = set(record_steps(steps, POINTS).tolist())
+    final = []
+    for seed in range(seeds):
+        rng = np.random.default_rng(seed)
+        x = np.zeros(features.shape[1])
+        for t in range(1, steps + 1):
+            rows = rng.integers(0, ROWS, BATCH)
+            batch = features[rows]
+            x = x - STEP_SIZE * ((batch @ x - targets[rows]) @ batch / BATCH)
+            if t in record:
+                value = 0.5 * np.mean((features @ x - targets) ** 2)
+        final.append(value)
+    return float(np.mean(final))
+
+
+def with_jitted_steps(problem: tt.problems.Minibatch, steps: int, seeds: int) -> float:
+    """A Python loop over a compiled step, vectorised over seeds."""
+    step, measure = _jitted(problem)
+    x = jnp.zeros((seeds, problem.problem.features.shape[1]))
+    keys = jax.random.split(jax.random.key(0), seeds)
+    record = set(record_steps(steps, POINTS).tolist())
+    for t in range(1, steps + 1):
+        x = step(problem, x, keys, t)
+        if t in record:
+            value = measure(problem, x)
+    return float(jnp.mean(value))
+
+
+def with_optax_loop(problem: tt.problems.Minibatch, steps: int, seeds: int) -> float:
+    """The training loop of optax's documentation, vectorised over seeds."""
+    optimiser, train_step, measure = _optax()
+    x = jnp.zeros((seeds, problem.problem.features.shape[1]))
+    memory = jax.vmap(optimiser.init)(x)
+    keys = jax.random.split(jax.random.key(0), seeds)
+    record = set(record_steps(steps, POINTS).tolist())
+    for t in range(1, steps + 1):
+        x, memory = train_step(problem, x, memory, keys, t)
+        if t in record:
+            value = measure(problem, x)
+    return float(jnp.mean(value))
+
+
+def _once(build: Callable) -> Callable:
+    kept: list = []
+
+    def get(*arguments: object) -> object:
+        if not kept:
+            kept.append(build(*arguments))
+        return kept[0]
+
+    return get
+
+
+@_once
+def _jitted(_: object) -> tuple[Callable, Callable]:
+    def step(problem, x, key, t):
+        return x - STEP_SIZE * problem.stochastic_gradient(x, jax.random.fold_in(key, t))
+
+    return (
+        jax.jit(jax.vmap(step, in_axes=(None, 0, 0, None))),
+        jax.jit(jax.vmap(lambda problem, x: problem.objective(x), in_axes=(None, 0))),
+    )
+
+
+@_once
+def _optax() -> tuple[optax.GradientTransformation, Callable, Callable]:
+    optimiser = optax.sgd(STEP_SIZE)
+
+    def train_step(problem, x, memory, key, t):
+        gradient = problem.stochastic_gradient(x, jax.random.fold_in(key, t))
+        update, memory = optimiser.update(gradient, memory, x)
+        return optax.apply_updates(x, update), memory
+
+    return (
+        optimiser,
+        jax.jit(jax.vmap(train_step, in_axes=(None, 0, 0, 0, None))),
+        jax.jit(jax.vmap(lambda problem, x: problem.objective(x), in_axes=(None, 0))),
+    )
+
+
+PEERS = {"NumPy loop": with_numpy, "loop over jitted steps": with_jitted_steps, "optax training loop": with_optax_loop}
+
+
+def seconds(call: Callable, *arguments: object) -> float:
+    began = time.perf_counter()
+    call(*arguments)
+    return time.perf_counter() - began
+
+
+def compare(d: int, seeds: int, steps: int, rounds: int) -> list[dict]:
+    """Median, smallest and largest ratio of each peer's time to ours over `rounds` rounds of turns."""
+    problem = make_problem(d)
+    compiling = seconds(with_tendsto, problem, steps, seeds)
+    times: dict[str, list[float]] = {name: [] for name in ("tendsto", *PEERS)}
+    for peer in PEERS.values():
+        peer(problem, 2, seeds)
+    for _ in range(rounds):
+        times["tendsto"].append(seconds(with_tendsto, problem, steps, seeds))
+        for name, peer in PEERS.items():
+            times[name].append(seconds(peer, problem, steps, seeds))
+    ours = np.array(times["tendsto"])
+    return [
+        {
+            "d": d,
+            "seeds": seeds,
+            "steps": steps,
+            "peer": name,
+            "tendsto_seconds": float(np.median(ours)),
+            "first_call_seconds": compiling,
+            "ratio": float(np.median(times[name] / ours)),
+            "low": float(np.min(times[name] / ours)),
+            "high": float(np.max(times[name] / ours)),
+        }
+        for name in PEERS
+    ]
+
+
+def recording(d: int, seeds: int, steps: int, rounds: int) -> dict:
+    """The extra time that 50 recorded points take, as a fraction of a run that records only its two ends."""
+    problem = make_problem(d)
+    times: dict[int, list[float]] = {1: [], POINTS: []}
+    for points in times:
+        with_tendsto(problem, steps, seeds, points)
+    for _ in range(rounds):
+        for points, kept in times.items():
+            kept.append(seconds(with_tendsto, problem, steps, seeds, points))
+    extra = np.array(times[POINTS]) / np.array(times[1]) - 1
+    return {
+        "d": d,
+        "seeds": seeds,
+        "steps": steps,
+        "extra": float(np.median(extra)),
+        "seconds": float(np.median(times[POINTS])),
+    }
+
+
+def peak_memory(steps: int) -> dict:
+    """Peak resident memory in MiB of a fresh process that runs `steps` steps with 10 seeds in dimension 100."""
+    code = f"from benchmarks.run import *; with_tendsto(make_problem(100), {steps}, 10); print(peak())"
+    done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
+    return {"steps": steps, "peak_mib": float(done.stdout)}
+
+
+def peak() -> float:
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--quick", action="store_true", help="fewer sizes and rounds")
+    parser.add_argument("--json", action="store_true", help="one JSON object a line instead of tables")
+    options = parser.parse_args()
+    jax.config.update("jax_enable_x64", True)
+
+    rounds = 3 if options.quick else 7
+    sizes = (
+        [(20, 1), (20, 100), (1_000, 10)]
+        if options.quick
+        else [(d, seeds) for d in (20, 100, 1_000, 10_000) for seeds in (1, 10, 100)]
+    )
+    comparisons = [
+        row for d, seeds in sizes for row in compare(d, seeds, max(100, 2_000_000 // max(d * seeds, 1_000)), rounds)
+    ]
+    recordings = [recording(30, 20, 5_000, rounds), recording(1_000, 10, 5_000, rounds)]
+    memory = [peak_memory(steps) for steps in (1_000, 10_000, 100_000, 1_000_000)]
+
+    if options.json:
+        for row in comparisons + recordings + memory:
+            print(json.dumps(row))
+        return
+    console = Console()
+    table = Table(title="time of the peer / time of tendsto.run: median [smallest, largest]", padding=(0, 0))
+    for column in ("d", "seeds", "steps", "tendsto.run", "first call", *PEERS):
+        table.add_column(column, justify="right")
+    for start in range(0, len(comparisons), len(PEERS)):
+        group = comparisons[start : start + len(PEERS)]
+        first = group[0]
+        table.add_row(
+            *(f"{first[name]:,}" for name in ("d", "seeds", "steps")),
+            f"{first['tendsto_seconds']:.3f} s",
+            f"{first['first_call_seconds']:.2f} s",
+            *(f"{row['ratio']:.1f} [{row['low']:.1f}, {row['high']:.1f}]" for row in group),
+        )
+    console.print(table)
+    for row in recordings:
+        console.print(
+            f"50 recorded points: {row['extra']:+.1%} of {row['seconds']:.2f} s "
+            f"(d={row['d']}, {row['seeds']} seeds, {row['steps']:,} steps)"
+        )
+    for row in memory:
+        console.print(f"peak memory at {row['steps']:>9,} steps: {row['peak_mib']:.0f} MiB")
+
+
+if __name__ == "__main__":
+    main()
