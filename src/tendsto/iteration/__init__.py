@@ -2,8 +2,8 @@
 
 from tendsto.iteration.method import Cost, Method, Scalar, State, hyperparameter
 from tendsto.iteration.rates import Rate, fit_linear_rate, fit_power_law
-from tendsto.iteration.run import record_steps, run
-from tendsto.iteration.solve import Result, Solution, solve
+from tendsto.iteration.running import record_steps, run
+from tendsto.iteration.solving import Result, Solution, solve
 from tendsto.iteration.trace import Trace
 
 __all__ = [

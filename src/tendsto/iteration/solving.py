@@ -15,7 +15,7 @@ from jaxtyping import Array, ArrayLike, Float, Int, Key, PyTree
 from tendsto import validation
 from tendsto.iteration.method import Cost, Method, State
 from tendsto.iteration.pace import progress_bar, slices
-from tendsto.iteration.run import all_finite, init_key, root_key, run_key, start_key, starting_point, step_key
+from tendsto.iteration.running import all_finite, init_key, root_key, run_key, start_key, starting_point, step_key
 
 
 class Result(enum.StrEnum):
