@@ -24,9 +24,14 @@ def test_the_file_appears_whole_with_its_directories(tmp_path):
 def test_an_error_in_the_block_keeps_the_old_file(tmp_path):
     path = tmp_path / "file.txt"
     path.write_bytes(b"old")
-    with pytest.raises(RuntimeError, match="half way"), write_atomically(path) as stream:
-        stream.write(b"ne")
-        raise RuntimeError("half way")
+
+    def fail_half_way() -> None:
+        with write_atomically(path) as stream:
+            stream.write(b"ne")
+            raise RuntimeError("half way")
+
+    with pytest.raises(RuntimeError, match="half way"):
+        fail_half_way()
     assert path.read_bytes() == b"old"
     assert os.listdir(tmp_path) == ["file.txt"]
 
