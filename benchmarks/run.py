@@ -217,7 +217,7 @@ def many_rounds() -> dict:
     return {"clients": 20, "d": 30, "seeds": 10, "rounds": 5_000, "seconds": seconds(go), "first_call_seconds": first}
 
 
-def _norm(problem, state):
+def _norm(_, state):
     return jnp.linalg.norm(state.x)
 
 
