@@ -137,9 +137,9 @@ class Estimate:
         return cls(np.quantile(values, level, method="inverted_cdf"), low, high, label)
 
     def __str__(self) -> str:
-        if self.low == self.value == self.high:
+        if self.low == self.value == self.high or math.isnan(self.low) or math.isnan(self.high):
             return f"{self.value:.4g}"
-        if f"{self.low:.4g}" == f"{self.high:.4g}" != "nan":
+        if f"{self.low:.4g}" == f"{self.high:.4g}":
             return f"{self.value:.4g} ± {max(self.high - self.value, self.value - self.low):.2g}"
         return f"{self.value:.4g} [{self.low:.4g}, {self.high:.4g}]"
 
