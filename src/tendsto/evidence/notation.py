@@ -11,14 +11,13 @@ from pylatexenc.latex2text import LatexNodes2Text
 
 _PIECES = re.compile(r"\$([^$]+)\$|`([^`]+)`")
 _NAMESPACE = ' xmlns="http://www.w3.org/1998/Math/MathML"'
-_ELEMENTS = frozenset(
-    "math menclose mfrac mi mmultiscripts mn mo mover mpadded mphantom mprescripts mroot mrow mspace msqrt mstyle"
-    " msub msubsup msup mtable mtd mtext mtr munder munderover none".split()
+_ELEMENTS = re.compile(
+    "math|menclose|mfrac|mi|mmultiscripts|mn|mo|mover|mpadded|mphantom|mprescripts|mroot|mrow|mspace|msqrt|mstyle"
+    "|msub|msubsup|msup|mtable|mtd|mtext|mtr|munder|munderover|none"
 )
-_ATTRIBUTES = frozenset(
-    "accent accentunder columnalign columnspacing depth display displaystyle fence form height linethickness lspace"
-    " mathvariant maxsize minsize movablelimits rowspacing rspace scriptlevel separator stretchy symmetric"
-    " width".split()
+_ATTRIBUTES = re.compile(
+    "accent|accentunder|columnalign|columnspacing|depth|display|displaystyle|fence|form|height|linethickness|lspace"
+    "|mathvariant|maxsize|minsize|movablelimits|rowspacing|rspace|scriptlevel|separator|stretchy|symmetric|width"
 )
 
 
@@ -46,9 +45,9 @@ def _mathml(latex: str) -> Markup:
     except Exception:  # a converter of any LaTeX at all raises nearly anything; the source is readable too
         return _code(latex)
     for node in root.iter():
-        if node.tag not in _ELEMENTS:
+        if not _ELEMENTS.fullmatch(node.tag):
             return _code(latex)
-        node.attrib = {key: value for key, value in node.attrib.items() if key in _ATTRIBUTES}
+        node.attrib = {key: value for key, value in node.attrib.items() if _ATTRIBUTES.fullmatch(key)}
     return Markup(ElementTree.tostring(root, encoding="unicode"))
 
 

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import jax
 
+from tendsto import __version__
 from tendsto.evidence.claim import Budget, Claim
 
 _LIBRARIES = (
@@ -33,20 +34,12 @@ _LIBRARIES = (
 _JUDGE = "tendsto.evidence.judge"
 
 
-def tendsto_version() -> str:
-    """The installed version of Tendsto, or `0+source` where it runs from source that is not installed."""
-    try:
-        return metadata.version("tendsto")
-    except metadata.PackageNotFoundError:
-        return "0+source"
-
-
 @cache
 def versions() -> dict[str, str]:
     """The versions of Python, Tendsto and the libraries whose arithmetic a claim's numbers rest on."""
     return {
         "python": platform.python_version(),
-        "tendsto": tendsto_version(),
+        "tendsto": __version__,
         **{name: metadata.version(name) for name in _LIBRARIES},
     }
 

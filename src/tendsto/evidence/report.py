@@ -54,15 +54,16 @@ def write_report(store: Store, papers: Mapping[str, PaperEntry]) -> Path:
     **Raises** `OSError` if a page cannot be written.
     """
     rows: dict[str, dict[str, list[_Row]]] = {}
+    counts: Counter[str] = Counter()
     for verdict in store.verdicts():
         if verdict.paper in papers and verdict.claim in papers[verdict.paper].claims:
-            claim = papers[verdict.paper].claims[verdict.claim]
-            rows.setdefault(verdict.paper, {}).setdefault(verdict.claim, []).append(_row(store, claim, verdict))
+            row = _row(store, papers[verdict.paper].claims[verdict.claim], verdict)
+            rows.setdefault(verdict.paper, {}).setdefault(verdict.claim, []).append(row)
+            counts[verdict.verdict] += 1
     shown = {slug: entry for slug, entry in papers.items() if slug in rows}
     for slug, entry in shown.items():
         _write(store.folder / f"{slug}.html", "paper.html.jinja", entry=entry, rows=rows[slug])
     index = store.folder / "index.html"
-    counts = Counter(row.verdict.verdict for claims in rows.values() for found in claims.values() for row in found)
     _write(index, "index.html.jinja", papers=shown, rows=rows, counts=counts)
     return index
 

@@ -171,7 +171,7 @@ def one_thread() -> None:
 @contextmanager
 def _local(workers: int) -> Iterator[tuple[Executor, int]]:
     # Loky, unlike the standard library's pool, needs no guard around the main module of the caller's script.
-    executor = ProcessPoolExecutor(max_workers=workers, env=dict.fromkeys(_THREADS, "1"))
+    executor = ProcessPoolExecutor(max_workers=workers, env={it: os.environ.get(it, "1") for it in _THREADS})
     try:
         yield executor, workers
     finally:
@@ -181,14 +181,19 @@ def _local(workers: int) -> Iterator[tuple[Executor, int]]:
 def _cluster(address: str) -> Pool:
     try:
         from distributed import Client
+        from distributed.comm import get_address_host_port
     except ImportError as error:
         raise ImportError("cluster: needs Dask: pip install 'tendsto[cluster]'") from error
+    try:
+        get_address_host_port(address, strict=True)
+    except ValueError as error:
+        raise ConnectionError(f"cluster: {address!r} is not an address such as tcp://host:8786") from error
 
     @contextmanager
     def pool() -> Iterator[tuple[Executor, int]]:
         try:
             client = Client(address, timeout=_SECONDS_TO_CONNECT, set_as_default=False)
-        except (OSError, ValueError) as error:
+        except OSError as error:
             raise ConnectionError(f"cluster: no Dask scheduler answers at {address}") from error
         with client:
             try:

@@ -6,9 +6,8 @@ import os
 import signal
 from datetime import date
 
-from toys import tools
-
 from tendsto.evidence import Budget, Check, Estimate, Finding, Paper, claim, equal_to
+from toys import tools
 
 CARD = Paper(
     slug="toy-crashes",

@@ -14,7 +14,6 @@ import jax
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
-from toys import tools
 
 from tendsto.evidence import (
     Budget,
@@ -28,6 +27,7 @@ from tendsto.evidence import (
     claim,
     equal_to,
 )
+from toys import tools
 
 CARD = Paper(
     slug="toy-sums",
