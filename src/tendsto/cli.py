@@ -332,3 +332,7 @@ def _cores() -> int:
 def _stop(message: str) -> NoReturn:
     typer.echo(f"tendsto: {message}", err=True)
     raise typer.Exit(2)
+
+
+if __name__ == "__main__":
+    main()

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import threading
+import time
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, Executor, Future, wait
@@ -22,6 +24,7 @@ Checked = tuple[Verdict, Exhibits]
 # many cores there are. `NPROC` is XLA's.
 _THREADS = ("NPROC", "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 _SECONDS_TO_CONNECT = 5
+_SECONDS_TO_NOTICE = 0.5
 
 Pool = Callable[[], AbstractContextManager[tuple[Executor, int]]]
 """Opens the workers: an executor, and how many tasks it runs at a time."""
@@ -171,11 +174,27 @@ def one_thread() -> None:
 @contextmanager
 def _local(workers: int) -> Iterator[tuple[Executor, int]]:
     # Loky, unlike the standard library's pool, needs no guard around the main module of the caller's script.
-    executor = ProcessPoolExecutor(max_workers=workers, env={it: os.environ.get(it, "1") for it in _THREADS})
+    executor = ProcessPoolExecutor(
+        max_workers=workers,
+        env={variable: os.environ.get(variable, "1") for variable in _THREADS},
+        initializer=_end_with,
+        initargs=(os.getpid(),),
+    )
     try:
         yield executor, workers
     finally:
         executor.shutdown(kill_workers=True)
+
+
+def _end_with(parent: int) -> None:
+    """End this worker soon after its parent: a parent that is killed cannot tell its workers to stop."""
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(_SECONDS_TO_NOTICE)
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
 
 
 def _cluster(address: str) -> Pool:

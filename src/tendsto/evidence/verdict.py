@@ -8,7 +8,6 @@ from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
-import numpy as np
 import pandas as pd
 
 from tendsto.evidence.claim import BudgetName, Evidence
@@ -152,6 +151,7 @@ class Verdict:
             )
             plain["tables"] = {title: _read_table(table) for title, table in plain["tables"].items()}
             plain["figures"] = tuple(plain["figures"])
+            plain["seconds"] = float(plain["seconds"])
             return cls(**plain)
         except (AttributeError, KeyError, TypeError, ValueError, RecursionError) as error:
             raise ValueError(f"text: not the JSON of a verdict ({type(error).__name__}: {error})") from error
@@ -160,10 +160,10 @@ class Verdict:
 def _column(title: object, series: pd.Series[Any]) -> Column:
     name = ", ".join(map(str, title)) if isinstance(title, tuple) else str(title)
     numeric = pd.api.types.is_numeric_dtype(series) and not pd.api.types.is_bool_dtype(series)
-    cells = series.to_numpy(dtype=None if numeric and not series.hasnans else object)
+    cells = zip(series.tolist(), series.isna(), strict=True)
     if numeric:
-        return Column(name, tuple(math.nan if pd.isna(cell) else cell for cell in np.asarray(cells).tolist()))
-    return Column(name, tuple("" if cell is None or cell is pd.NA else str(cell) for cell in cells.tolist()))
+        return Column(name, tuple(math.nan if missing else cell for cell, missing in cells))
+    return Column(name, tuple("" if missing else str(cell) for cell, missing in cells))
 
 
 def _without_infinities(value: Any) -> Any:

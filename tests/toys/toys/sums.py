@@ -42,7 +42,7 @@ CARD = Paper(
 
 def spread(budget: Budget, count: int) -> Finding:
     time.sleep(float(os.environ.get("TOY_SECONDS", "0")))
-    draws = jax.random.uniform(budget.key, (200, count))
+    draws = jax.random.uniform(budget.key, (4000, count))
     estimate = Estimate.mean(np.asarray(count * (draws.mean(axis=1) - 0.5) ** 2))
     figure = Figure()
     figure.subplots().hist(np.asarray(draws.mean(axis=1)), color="black")
@@ -63,7 +63,7 @@ def variance_falls_like_one_over_n(budget: Budget) -> Finding:
 @variance_falls_like_one_over_n.control
 def one_number_repeated_keeps_its_variance(budget: Budget) -> Finding:
     """The same number n times over, which are not independent."""
-    draws = np.asarray(jax.random.uniform(budget.key, (200, 1)))
+    draws = np.asarray(jax.random.uniform(budget.key, (4000, 1)))
     return Finding([Check("n Var", between(1 / 14, 1 / 10), Estimate.mean(50 * (draws - 0.5) ** 2))])
 
 
