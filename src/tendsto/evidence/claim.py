@@ -1,7 +1,9 @@
-"""A claim: a sentence of a paper that can be put to the test, and the control that shows the test can fail."""
+"""A claim: a sentence of a paper put to the test, and the control that shows the test can fail."""
 
 from __future__ import annotations
 
+import importlib
+import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import date as Date
@@ -45,7 +47,10 @@ class Budget:
 
 
 class NotRun(Exception):
-    """Raised by a claim that cannot be run here; its message says what is missing ("needs Rocq: apt install coq")."""
+    """Raised by a claim that cannot be run here; its message names what is missing.
+
+    For example `raise NotRun("needs Rocq: apt install coq")`.
+    """
 
 
 ClaimFunction = Callable[[Budget], Finding]
@@ -55,7 +60,8 @@ ClaimFunction = Callable[[Budget], Finding]
 class Claim:
     """One assertion of a paper as an executable object; made by the `claim` decorator.
 
-    Calling it runs the measurement alone. `tendsto.evidence.check` also runs its controls and gives a verdict.
+    Calling it runs the measurement alone, in the caller's precision. `tendsto.evidence.check` runs it and
+    its controls in float64 and gives a verdict.
     """
 
     function: ClaimFunction
@@ -69,13 +75,44 @@ class Claim:
         """The claim's name within its paper, as typed on the command line."""
         return self.function.__name__
 
+    @property
+    def module(self) -> str:
+        """The module that makes the claim: what another process imports to find it again."""
+        return self.function.__module__
+
+    @property
+    def paper(self) -> Paper:
+        """The card of the paper that makes the claim.
+
+        **Raises** `TypeError` if the claim's module has no `CARD`.
+        """
+        card = getattr(importlib.import_module(self.module), "CARD", None)
+        if not isinstance(card, Paper):
+            raise TypeError(f"claim: {self.module}, which defines {self.name}, has no CARD that is a Paper")
+        return card
+
     def control(self, function: ClaimFunction) -> ClaimFunction:
-        """Register `function` as a control: the same measurement where the theorem does not apply, which must fail."""
+        """Register `function` as a control: the same measurement where the theorem does not apply.
+
+        A control must fail. Its docstring says what is broken in it; readers see that beside its numbers.
+        """
         self.controls.append(function)
         return function
 
     def __call__(self, budget: Budget) -> Finding:
+        """The finding of the measurement alone."""
         return self.function(budget)
+
+
+def find_claim(module: str, name: str) -> Claim:
+    """The claim called `name` that `module` defines.
+
+    **Raises** `LookupError` if there is none, `ImportError` if the module cannot be imported.
+    """
+    for value in vars(importlib.import_module(module)).values():
+        if isinstance(value, Claim) and (value.module, value.name) == (module, name):
+            return value
+    raise LookupError(f"claim: {module} defines no claim {name!r}")
 
 
 def claim(*, statement: str, source: str, evidence: Evidence) -> Callable[[ClaimFunction], Claim]:
@@ -107,7 +144,8 @@ class Paper:
 
     **Arguments**
 
-    - `slug`: the paper's short name on the command line and in addresses.
+    - `slug`: the paper's short name on the command line and in addresses: lower-case words and digits
+      joined by hyphens.
     - `title`, `authors`, `arxiv`, `date`: as published; `date` is that of the first version.
     - `field`: the room its method lives in (`optimize`, `federated`, …).
     - `method`: the public names that implement it, dotted below `tendsto` (`optimize.MirrorDescent`).
@@ -120,3 +158,7 @@ class Paper:
     date: Date
     field: str
     method: tuple[str, ...]
+
+    def __post_init__(self) -> None:
+        if not re.fullmatch(r"[a-z0-9]+(-[a-z0-9]+)*", self.slug):
+            raise ValueError(f"slug: {self.slug!r} is not lower-case words and digits joined by hyphens")

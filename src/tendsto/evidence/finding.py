@@ -28,16 +28,20 @@ class Prediction:
     high: float = math.inf
 
     def __post_init__(self) -> None:
+        for side in ("low", "high"):
+            object.__setattr__(self, side, float(getattr(self, side)))
         if not self.low <= self.high:
-            raise ValueError(f"Prediction: low={self.low} must not exceed high={self.high}, and neither may be NaN")
+            raise ValueError(f"Prediction: low={self.low} must not exceed high={self.high}, and no NaN")
 
     def __str__(self) -> str:
         if self.low == self.high:
             return f"= {self.low:.4g}"
-        if math.isinf(self.low):
+        if self.low == -math.inf:
             return f"≤ {self.high:.4g}"
-        if math.isinf(self.high):
+        if self.high == math.inf:
             return f"≥ {self.low:.4g}"
+        if f"{self.low:.4g}" == f"{self.high:.4g}":
+            return f"= {(self.low + self.high) / 2:.4g} ± {(self.high - self.low) / 2:.2g}"
         return f"in [{self.low:.4g}, {self.high:.4g}]"
 
 
@@ -57,7 +61,7 @@ def between(low: float, high: float) -> Prediction:
 
 
 def equal_to(value: float, *, relative: float = 0.0, absolute: float = 0.0) -> Prediction:
-    """Predict `value`, up to the larger of `relative * |value|` and `absolute`; both 0 means to the last bit."""
+    """Predict `value` within the larger of `relative * |value|` and `absolute`; both 0: to the last bit."""
     slack = max(relative * abs(value), absolute)
     return Prediction(float(value) - slack, float(value) + slack)
 
@@ -75,6 +79,12 @@ class Estimate:
     high: float
     method: str
 
+    def __post_init__(self) -> None:
+        for side in ("value", "low", "high"):
+            object.__setattr__(self, side, float(getattr(self, side)))
+        if self.low > self.high:
+            raise ValueError(f"Estimate: low={self.low} must not exceed high={self.high}")
+
     @classmethod
     def exact(cls, value: ArrayLike) -> Estimate:
         """A number that carries no sampling error."""
@@ -85,35 +95,52 @@ class Estimate:
     def mean(cls, samples: ArrayLike, confidence: float = 0.95) -> Estimate:
         """The mean of independent `samples` (one a seed) with Student's t interval.
 
-        **Raises** `ValueError` for fewer than two samples. A sample that is not finite makes the
-        estimate not finite, so a diverged seed can never pass for a measurement.
+        **Raises** `ValueError` for fewer than two samples, or a confidence outside (0, 1). A sample that
+        is not finite leaves no interval, so no prediction about the mean holds of it: a diverged seed
+        can never pass for a measurement.
         """
         values = _samples(samples)
-        if not np.all(np.isfinite(values)):
-            worst = math.nan if np.isnan(values).any() else math.inf
-            return cls(worst, -math.inf, math.inf, "not finite")
-        label = f"{confidence:.0%} t interval, {values.size} seeds"
+        _check_fraction("confidence", confidence)
+        label = f"{100 * confidence:.4g}% t interval, {values.size} seeds"
+        if not np.isfinite(values).all():
+            label = f"none: not all of {values.size} seeds are finite"
+            with np.errstate(invalid="ignore"):
+                return cls(values.sum(), math.nan, math.nan, label)
         if np.ptp(values) == 0.0:
-            return cls(float(values[0]), float(values[0]), float(values[0]), label)
-        interval = stats.ttest_1samp(values, 0.0).confidence_interval(confidence)
-        return cls(float(values.mean()), float(interval.low), float(interval.high), label)
+            return cls(values[0], values[0], values[0], label)
+        # Squares of a run that nearly overflowed would overflow; a power of two changes no digit.
+        exponent = int(np.frexp(np.abs(values).max())[1])
+        scaled = np.ldexp(values, -exponent)
+        interval = stats.ttest_1samp(scaled, 0.0).confidence_interval(confidence)
+        with np.errstate(over="ignore"):
+            value, low, high = np.ldexp([scaled.mean(), interval.low, interval.high], exponent)
+        return cls(value, low, high, label)
 
     @classmethod
     def quantile(cls, samples: ArrayLike, level: float, confidence: float = 0.95) -> Estimate:
-        """The `level`-quantile of independent `samples` with its distribution-free order-statistics interval."""
+        """The `level`-quantile of independent `samples` with its distribution-free order-statistics interval.
+
+        The interval covers the quantile with at least the stated confidence, whatever the
+        distribution; a side for which there are too few samples is infinite.
+
+        **Raises** `ValueError` for fewer than two samples, or a level or confidence outside (0, 1). A
+        sample that is NaN has no place in the order, so it leaves no interval.
+        """
         values = _samples(samples)
-        interval = stats.quantile_test(values, q=0.0, p=level).confidence_interval(confidence)
-        low, high = (float(side) for side in interval)
-        return cls(
-            float(np.quantile(values, level, method="inverted_cdf")),
-            -math.inf if math.isnan(low) else low,
-            math.inf if math.isnan(high) else high,
-            f"{confidence:.0%} order-statistics interval, {values.size} seeds",
-        )
+        _check_fraction("level", level)
+        _check_fraction("confidence", confidence)
+        label = f"{100 * confidence:.4g}% order-statistics interval, {values.size} seeds"
+        if np.isnan(values).any():
+            return cls(math.nan, math.nan, math.nan, f"none: not all of {values.size} seeds are numbers")
+        low, high = stats.quantile_test(values, p=level).confidence_interval(confidence)
+        low, high = -math.inf if math.isnan(low) else low, math.inf if math.isnan(high) else high
+        return cls(np.quantile(values, level, method="inverted_cdf"), low, high, label)
 
     def __str__(self) -> str:
-        if self.low == self.value == self.high:
+        if self.low == self.value == self.high or math.isnan(self.low) or math.isnan(self.high):
             return f"{self.value:.4g}"
+        if f"{self.low:.4g}" == f"{self.high:.4g}":
+            return f"{self.value:.4g} ± {max(self.high - self.value, self.value - self.low):.2g}"
         return f"{self.value:.4g} [{self.low:.4g}, {self.high:.4g}]"
 
 
@@ -127,9 +154,9 @@ class Check:
 
     @property
     def outcome(self) -> Outcome:
-        """`holds` if the whole interval lies inside the prediction, `fails` if all lies outside, else `undecided`.
+        """`holds` if the whole interval lies inside the prediction, `fails` if all of it lies outside.
 
-        A measurement that is NaN fails.
+        Otherwise it is `undecided`. A measurement that is NaN, or that has no interval, fails.
         """
         low, high = self.measured.low, self.measured.high
         if math.isnan(self.measured.value) or math.isnan(low) or math.isnan(high):
@@ -160,7 +187,7 @@ class Finding:
 
     def __post_init__(self) -> None:
         if not self.checks:
-            raise ValueError("Finding: checks must not be empty; a finding that compares nothing can never fail")
+            raise ValueError("checks: must not be empty; a finding that compares nothing can never fail")
 
     @property
     def outcome(self) -> Outcome:
@@ -181,3 +208,8 @@ def _samples(samples: ArrayLike) -> np.ndarray[tuple[int], np.dtype[np.float64]]
     if values.size < 2:
         raise ValueError(f"samples: at least two are needed for an interval, got {values.size}")
     return values
+
+
+def _check_fraction(name: str, value: float) -> None:
+    if not 0.0 < value < 1.0:
+        raise ValueError(f"{name}: must lie strictly between 0 and 1, got {value}")

@@ -1,4 +1,7 @@
-"""The catalogue: one module a paper, each with its card and its claims."""
+"""The catalogue: one module a paper, each with its card and its claims.
+
+Other packages add papers by naming such modules as entry points of the group `tendsto.papers`.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +9,8 @@ import importlib
 import pkgutil
 from dataclasses import dataclass
 from functools import cache
+from importlib.metadata import entry_points
+from inspect import getdoc
 
 from tendsto.evidence import Claim, Paper
 
@@ -23,9 +28,10 @@ class Entry:
 @cache
 def catalogue() -> dict[str, Entry]:
     """Every paper by its slug, in the order of their dates."""
+    names = [f"{__name__}.{found.name}" for found in pkgutil.iter_modules(__path__)]
+    names += [point.value for point in entry_points(group=__name__)]
     entries = []
-    for found in pkgutil.iter_modules(__path__):
-        module = importlib.import_module(f"{__name__}.{found.name}")
+    for module in map(importlib.import_module, names):
         claims = {value.name: value for value in vars(module).values() if isinstance(value, Claim)}
-        entries.append(Entry(module.CARD, (module.__doc__ or "").strip(), claims, module.__name__))
+        entries.append(Entry(module.CARD, getdoc(module) or "", claims, module.__name__))
     return {entry.card.slug: entry for entry in sorted(entries, key=lambda entry: entry.card.date)}
