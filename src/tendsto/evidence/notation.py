@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import re
+from functools import cache
+from typing import Any
 from xml.etree import ElementTree
 
 from latex2mathml.converter import convert
 from markupsafe import Markup, escape
-from pylatexenc.latex2text import LatexNodes2Text
+from pylatexenc.latex2text import LatexNodes2Text, MacroTextSpec, get_default_latex_context_db
 
 _PIECES = re.compile(r"\$([^$]+)\$|`([^`]+)`")
+_SCRIPTS = re.compile(r"([_^])\{([^{}\\]*)\}")
+_RELATIONS = {"le": "≤", "leq": "≤", "ge": "≥", "geq": "≥", "ne": "≠", "neq": "≠", "approx": "≈", "in": "∈"}
 _NAMESPACE = ' xmlns="http://www.w3.org/1998/Math/MathML"'
 _ELEMENTS = re.compile(
     "math|menclose|mfrac|mi|mmultiscripts|mn|mo|mover|mpadded|mphantom|mprescripts|mroot|mrow|mspace|msqrt|mstyle"
@@ -32,9 +36,33 @@ def to_html(text: str) -> Markup:
 
 
 def to_unicode(text: str) -> str:
-    """`text` with its `$LaTeX$` in Unicode characters, as near as they come."""
-    convert_latex = LatexNodes2Text(math_mode="text").latex_to_text
-    return _PIECES.sub(lambda it: convert_latex(it[0]).strip() if it[1] else it[0], text)
+    """`text` with its `$LaTeX$` in Unicode characters on one line, with the parentheses that this takes."""
+    return _PIECES.sub(lambda piece: _one_line(piece[1]) if piece[1] else piece[0], text)
+
+
+def _one_line(latex: str) -> str:
+    grouped = _SCRIPTS.sub(lambda script: f"{script[1]}{{{_atom(script[2])}}}", latex)
+    return " ".join(_terminal().latex_to_text(f"${grouped}$").split())
+
+
+def _atom(text: str) -> str:
+    return text if text.isalnum() else f"({text})"
+
+
+@cache
+def _terminal() -> LatexNodes2Text:
+    """The converter, taught to keep what it would drop: norms, spaces around relations, what a bar spans."""
+
+    def fraction(node: Any, l2tobj: LatexNodes2Text) -> str:
+        parts = (l2tobj.nodelist_to_text([part]).strip() for part in node.nodeargd.argnlist)
+        return "/".join(map(_atom, parts))
+
+    macros = [MacroTextSpec(name, fraction) for name in ("frac", "tfrac", "dfrac")]
+    macros += [MacroTextSpec(name, f" {sign} ") for name, sign in _RELATIONS.items()]
+    macros.append(MacroTextSpec("|", "‖"))
+    context = get_default_latex_context_db()
+    context.add_context_category("one line", macros=macros, prepend=True)
+    return LatexNodes2Text(latex_context=context, math_mode="text")
 
 
 def _mathml(latex: str) -> Markup:
