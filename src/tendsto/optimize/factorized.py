@@ -149,6 +149,7 @@ class FactorizedGradientDescent(FactorizedMethod[FactorizedState]):
         cost = state.cost + Cost(gradients=problem.gradient_cost)
         return FactorizedState(x, cost, state.steps + 1, rescaled, memory)
 
+    @eqx.filter_jit
     def predicted_rate(self, problem: MatrixSensing, x: Factors) -> Float[Array, ""]:
         r"""The slope per step of $\log\lVert M_t - M^\star\rVert_F^2$ that the linearised iteration has at `x`.
 

@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from jaxtyping import Array, Float, Key, PyTree
 
@@ -26,7 +27,7 @@ def precondition(gradient: Factors, x: Factors, damping: Scalar) -> Factors:
 
     - `gradient`: shaped like `x`.
     - `x`: the factors, $X$ or $(F, G)$.
-    - `damping`: $\lambda \ge 0$.
+    - `damping`: $\lambda \ge 0$, raised to rounding level of the Gram matrix where it is smaller.
 
     **Returns** the preconditioned gradient.
     """
@@ -137,6 +138,9 @@ def _descend(problem: MatrixSensing, state: State, direction: Factors, step_size
 def _divide(
     gradient: Float[Array, "rows rank"], factor: Float[Array, "others rank"], damping: Scalar
 ) -> Float[Array, "rows rank"]:
-    gram = factor.T @ factor + damping * jnp.eye(factor.shape[1], dtype=factor.dtype)
+    gram = factor.T @ factor
+    # The Gram matrix is only known to this much; without a floor, a direction that has died out divides 0 by 0.
+    floor = np.finfo(factor.dtype).eps * jnp.trace(gram)
+    gram += jnp.maximum(damping, floor) * jnp.eye(factor.shape[1], dtype=factor.dtype)
     solved: Float[Array, "rows rank"] = jnp.linalg.solve(gram, gradient.T).T
     return solved

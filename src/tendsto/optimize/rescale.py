@@ -73,10 +73,10 @@ class RescaleAtStep(Rescale):
     """
 
     beta: Scalar = hyperparameter()
-    after: int = eqx.field(kw_only=True, static=True)
+    after: Scalar = hyperparameter(kw_only=True)
 
     def __check_init__(self) -> None:
-        validation.integer("after", self.after, low=0)
+        validation.real("after", self.after, low=0)
 
     def fires(
         self, steps: Int[Array, ""], relative_residual: Float[Array, ""], memory: PyTree[Array]
