@@ -223,9 +223,7 @@ def test_help_answers_without_loading_jax(arguments):
         "print({'jax', 'numpy', 'scipy', 'matplotlib'} & sys.modules.keys(), file=sys.stderr)"
     )
     environment = os.environ | {"PYTHONPATH": str(ROOT / "src")}
-    done = subprocess.run(
-        [sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=False
-    )
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=False)
     assert done.stderr.splitlines()[-1] == "set()"
 
 

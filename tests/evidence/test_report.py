@@ -103,12 +103,8 @@ def test_a_page_can_be_read_without_seeing_it(report):
         shown = page(report, name)
         assert ("html", "lang", "en") in shown.attributes
         assert shown.tags.count("h1") == 1
-        assert shown.tags.count("img") == sum(
-            tag == "img" and key == "alt" for tag, key, _ in shown.attributes
-        )
-        assert shown.tags.count("svg") == sum(
-            tag == "svg" and key == "aria-label" for tag, key, _ in shown.attributes
-        )
+        assert shown.tags.count("img") == sum(tag == "img" and key == "alt" for tag, key, _ in shown.attributes)
+        assert shown.tags.count("svg") == sum(tag == "svg" and key == "aria-label" for tag, key, _ in shown.attributes)
         assert shown.tags.count("table") == shown.tags.count("caption")
         ids = [value for _, key, value in shown.attributes if key == "id"]
         assert len(ids) == len(set(ids))
