@@ -21,6 +21,13 @@ def test_the_file_appears_whole_with_its_directories(tmp_path):
     assert os.listdir(path.parent) == ["file.txt"]
 
 
+def test_the_file_is_as_readable_as_any_other(tmp_path):
+    (tmp_path / "ordinary").write_bytes(b"")
+    with write_atomically(tmp_path / "atomic") as stream:
+        stream.write(b"")
+    assert (tmp_path / "atomic").stat().st_mode == (tmp_path / "ordinary").stat().st_mode
+
+
 def test_an_error_in_the_block_keeps_the_old_file(tmp_path):
     path = tmp_path / "file.txt"
     path.write_bytes(b"old")
