@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -49,13 +49,11 @@ def scale_by_gram(damping: float = 0.0) -> optax.GradientTransformation:
     """
     validation.real("damping", damping, low=0.0)
 
-    def init(params: PyTree[Array]) -> NamedTuple:
+    def init(params: PyTree[Array]) -> Any:
         del params
-        return optax.EmptyState()  # type: ignore[no-any-return]
+        return optax.EmptyState()
 
-    def update(
-        updates: PyTree[Array], state: NamedTuple, params: PyTree[Array] | None = None
-    ) -> tuple[PyTree[Array], NamedTuple]:
+    def update(updates: PyTree[Array], state: Any, params: PyTree[Array] | None = None) -> tuple[PyTree[Array], Any]:
         if params is None:
             raise ValueError("params: the Gram matrices need the factors; call update(updates, state, params)")
         return precondition(updates, params, damping), state

@@ -76,7 +76,7 @@ class RescaleAtStep(Rescale):
     after: Scalar = hyperparameter(kw_only=True)
 
     def __check_init__(self) -> None:
-        validation.real("after", self.after, low=0)
+        validation.real("after", self.after, low=0.0)
 
     def fires(
         self, steps: Int[Array, ""], relative_residual: Float[Array, ""], memory: PyTree[Array]

@@ -170,16 +170,16 @@ class LinearMeasurements(Measurements):
 
     **Arguments**
 
-    - `function`: $\mathcal{A}$, from a matrix to a vector; it must be linear.
     - `shape`: the shape of the matrices.
+    - `function`: $\mathcal{A}$, from a matrix to a vector; it must be linear.
     - `adjoint_function`: $\mathcal{A}^*$; by default the transpose that JAX derives from `function`.
 
     **Raises** `ValueError` if `function` does not return a vector, is not linear, or if `adjoint_function` is not its
     adjoint; each is tested on two random matrices and a random vector.
     """
 
-    function: Callable[[Any], Any] = eqx.field(static=True)
     shape: tuple[int, int] = eqx.field(static=True)
+    function: Callable[[Any], Any] = eqx.field(static=True)
     adjoint_function: Callable[[Any], Any] | None = eqx.field(static=True, default=None)
 
     def __check_init__(self) -> None:
