@@ -5,6 +5,15 @@ from tendsto.problems.data import Dataset, dataset, read_svmlight
 from tendsto.problems.finite_sum import FiniteSum, Minibatch
 from tendsto.problems.linear_models import LeastSquares, LinearModel, LogisticRegression
 from tendsto.problems.regularisers import L1, Ball, Box, Regulariser, Simplex, SquaredL2, Zero
+from tendsto.problems.separable import (
+    LinearSeparation,
+    MarginCertificate,
+    batch_perceptron_worst_case,
+    gaussian_separation,
+    margin_certificate,
+    misleading_loss_pair,
+    weighted_margin_bound,
+)
 
 __all__ = [
     "L1",
@@ -14,7 +23,9 @@ __all__ = [
     "FiniteSum",
     "LeastSquares",
     "LinearModel",
+    "LinearSeparation",
     "LogisticRegression",
+    "MarginCertificate",
     "Minibatch",
     "Objective",
     "Problem",
@@ -22,6 +33,11 @@ __all__ = [
     "Simplex",
     "SquaredL2",
     "Zero",
+    "batch_perceptron_worst_case",
     "dataset",
+    "gaussian_separation",
+    "margin_certificate",
+    "misleading_loss_pair",
     "read_svmlight",
+    "weighted_margin_bound",
 ]
