@@ -5,18 +5,11 @@ from tendsto.problems.data import Dataset, dataset, read_svmlight
 from tendsto.problems.finite_sum import FiniteSum, Minibatch
 from tendsto.problems.linear_models import LeastSquares, LinearModel, LogisticRegression
 from tendsto.problems.matrix_sensing import MatrixSensing, random_low_rank
-from tendsto.problems.measurements import (
-    EntryMeasurements,
-    GaussianMeasurements,
-    IdentityMeasurements,
-    LinearMeasurements,
-    Measurements,
-    isometry_distortion,
-)
-from tendsto.problems.regularisers import L1, Ball, Box, Regulariser, Simplex, SquaredL2, Zero
+from tendsto.problems.measurements import EntryMeasurements, GaussianMeasurements, IdentityMeasurements, LinearMeasurements, Measurements, isometry_distortion
+from tendsto.problems.regularisers import Ball, Box, L1, Regulariser, Simplex, SquaredL2, Zero
+from tendsto.problems.separable import LinearSeparation, MarginCertificate, batch_perceptron_worst_case, gaussian_separation, margin_certificate, misleading_loss_pair, weighted_margin_bound
 
 __all__ = [
-    "L1",
     "Ball",
     "Box",
     "Dataset",
@@ -24,10 +17,13 @@ __all__ = [
     "FiniteSum",
     "GaussianMeasurements",
     "IdentityMeasurements",
+    "L1",
     "LeastSquares",
     "LinearMeasurements",
     "LinearModel",
+    "LinearSeparation",
     "LogisticRegression",
+    "MarginCertificate",
     "MatrixSensing",
     "Measurements",
     "Minibatch",
@@ -37,8 +33,13 @@ __all__ = [
     "Simplex",
     "SquaredL2",
     "Zero",
+    "batch_perceptron_worst_case",
     "dataset",
+    "gaussian_separation",
     "isometry_distortion",
+    "margin_certificate",
+    "misleading_loss_pair",
     "random_low_rank",
     "read_svmlight",
+    "weighted_margin_bound",
 ]
