@@ -154,7 +154,7 @@ class VarianceReducedHalpern(Method[FiniteSumInclusion, VarianceReducedHalpernSt
 
     step_size: Scalar = hyperparameter()
     batch: int = eqx.field(static=True, kw_only=True)
-    probability: Float[Array, ""] | None = eqx.field(
+    probability: Scalar | None = eqx.field(
         default=None, converter=lambda value: None if value is None else jnp.asarray(value)
     )
 
@@ -175,7 +175,7 @@ class VarianceReducedHalpern(Method[FiniteSumInclusion, VarianceReducedHalpernSt
     def renewal_probability(self, problem: FiniteSumInclusion, count: Int[Array, ""]) -> Float[Array, ""]:
         r"""$p_k = 4 / (\min(k, \sqrt n) + 5)$ for $k$ = `count`, unless a constant was chosen."""
         if self.probability is not None:
-            return self.probability
+            return jnp.asarray(self.probability)
         return 4.0 / (jnp.minimum(count, math.sqrt(problem.components)) + 5.0)
 
     def expected_cost(self, problem: FiniteSumInclusion, steps: int) -> float:
