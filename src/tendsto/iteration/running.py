@@ -182,7 +182,8 @@ def _begin(batch: _Batch, x0: Any, schedule: Int[Array, " slots"]) -> _Carry:
         name: jnp.zeros((schedule.size, *value.shape), value.dtype).at[0].set(value)
         for name, value in batch.measure(state).items()
     }
-    return _Carry(state, recorded, jnp.asarray(0), jnp.asarray(1), schedule)
+    # Of the loop's own types: a weakly typed zero would have the loop compiled a second time after its first slice.
+    return _Carry(state, recorded, jnp.zeros((), schedule.dtype), jnp.ones((), schedule.dtype), schedule)
 
 
 @eqx.filter_jit(donate="all-except-first")
