@@ -11,6 +11,7 @@ from tendsto.evidence.finding import (
     between,
     equal_to,
 )
+from tendsto.evidence.proof import proved
 
 __all__ = [
     "Budget",
@@ -26,4 +27,5 @@ __all__ = [
     "between",
     "claim",
     "equal_to",
+    "proved",
 ]
