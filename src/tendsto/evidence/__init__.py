@@ -1,17 +1,9 @@
 """Claims, the findings that test them, and the verdicts that come out."""
 
 from tendsto.evidence.claim import Budget, Claim, NotRun, Paper, claim, find_claim
-from tendsto.evidence.finding import (
-    Check,
-    Estimate,
-    Finding,
-    Prediction,
-    at_least,
-    at_most,
-    between,
-    equal_to,
-)
+from tendsto.evidence.finding import Check, Estimate, Finding, Prediction, at_least, at_most, between, equal_to
 from tendsto.evidence.judge import Exhibits, check_claim
+from tendsto.evidence.proof import proved
 from tendsto.evidence.schedule import check
 from tendsto.evidence.store import Store
 from tendsto.evidence.verdict import Column, ControlResult, Table, Verdict
@@ -39,4 +31,5 @@ __all__ = [
     "claim",
     "equal_to",
     "find_claim",
+    "proved",
 ]

@@ -1,0 +1,164 @@
+"""Run one command on untrusted input: in a directory of its own, with limits, cut off from the rest of the machine."""
+
+from __future__ import annotations
+
+import functools
+import os
+import shutil
+import signal
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Literal
+
+from tendsto.validation import integer, positive
+
+FILE_SIZE = 64 * 2**20
+"""The largest file, in bytes, that a sandboxed command may write; its output counts as two such files."""
+
+SHOWN = 2**20
+"""How many bytes of a command's output and of its errors are kept."""
+
+Status = Literal["exited", "timed out", "killed"]
+
+_SYSTEM = ("/usr", "/bin", "/lib", "/lib64", "/etc/ld.so.cache", "/etc/ocamlfind.conf")
+
+
+@dataclass(frozen=True)
+class Run:
+    """How a sandboxed command ended.
+
+    **Arguments**
+
+    - `status`: `exited` of its own accord with `code`; `timed out` (wall clock or processor time); or `killed` by
+      the signal `code`.
+    - `output`, `errors`: the first `SHOWN` bytes that it wrote to standard output and standard error.
+    - `seconds`: wall time.
+    """
+
+    status: Status
+    code: int
+    output: str
+    errors: str
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Sandbox:
+    """Limits for commands that work on input from a stranger (Linux).
+
+    Every command gets an empty environment but for `PATH`, `HOME` and `TMPDIR` (both its own directory) and the
+    locale; no standard input; limits on wall and processor time, address space and the size of each file; and a
+    process group of its own, killed whole at the end. Beyond that, `isolation` says what else is enforced here:
+
+    - with bubblewrap (`bwrap`): no network, no sight of other processes, and a file system that holds the system's
+      programs read-only and the command's own directory, nothing else;
+    - without it but with user namespaces (`unshare`): no network and no other processes; files stay visible with
+      the caller's rights;
+    - with neither: only the limits above.
+
+    **Arguments**
+
+    - `memory`: the largest address space, in bytes.
+    - `programs`: directories outside the system's own that the command needs to read (an opam switch).
+    """
+
+    memory: int = 2 * 2**30
+    programs: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        integer("memory", self.memory, low=2**20)
+
+    @property
+    def isolation(self) -> str:
+        """What is enforced on this machine beside the limits, in words."""
+        return {"bwrap": "own files, no network, own processes", "unshare": "no network, own processes"}.get(
+            _jailer(), "limits only"
+        )
+
+    def run(self, command: Sequence[str], directory: Path, *, seconds: float) -> Run:
+        """Run `command` in `directory` for at most `seconds`.
+
+        **Raises** `ValueError` for a time that is not positive, `FileNotFoundError` if `prlimit` is missing.
+        """
+        positive("seconds", seconds)
+        limits = ("prlimit", f"--as={self.memory}", f"--cpu={int(seconds) + 1}", f"--fsize={FILE_SIZE}", "--core=0")
+        argv = [*self._jail(directory), *limits, *command]
+        home = str(directory)
+        environment = {"PATH": os.defpath, "HOME": home, "TMPDIR": home, "LC_ALL": "C.UTF-8"}
+        started = time.perf_counter()
+        with tempfile.TemporaryFile() as output, tempfile.TemporaryFile() as errors:
+            process = subprocess.Popen(
+                argv,
+                cwd=directory,
+                env=environment,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=errors,
+                start_new_session=True,
+            )
+            with _killed_whole(process):
+                try:
+                    code, expired = process.wait(timeout=seconds), False
+                except subprocess.TimeoutExpired:
+                    code, expired = signal.SIGKILL, True
+            status, code = _status(code, expired)
+            return Run(status, code, _head(output), _head(errors), time.perf_counter() - started)
+
+    def _jail(self, directory: Path) -> list[str]:
+        if _jailer() == "unshare":
+            return ["unshare", "--map-root-user", "--net", "--pid", "--fork", "--kill-child", "--mount-proc"]
+        if _jailer() != "bwrap":
+            return []
+        visible = [("--ro-bind-try", path, path) for path in (*_SYSTEM, *self.programs)]
+        return [
+            *("bwrap", "--unshare-all", "--die-with-parent", "--new-session", "--cap-drop", "ALL"),
+            *(word for triple in visible for word in triple),
+            *("--proc", "/proc", "--dev", "/dev", "--tmpfs", "/tmp"),
+            *("--bind", str(directory), str(directory), "--chdir", str(directory)),
+        ]
+
+
+@functools.cache
+def _jailer() -> str:
+    """The strongest of `bwrap` and `unshare` that works here; containers and some kernels forbid both."""
+    trials = {
+        "bwrap": ["bwrap", "--unshare-all", "--ro-bind", "/", "/", "--proc", "/proc", "--dev", "/dev", "true"],
+        "unshare": ["unshare", "--map-root-user", "--net", "--pid", "--fork", "--mount-proc", "true"],
+    }
+    for name, trial in trials.items():
+        if shutil.which(name) and subprocess.run(trial, capture_output=True, check=False).returncode == 0:
+            return name
+    return ""
+
+
+@contextmanager
+def _killed_whole(process: subprocess.Popen[bytes]) -> Iterator[None]:
+    """Leave no process of the group behind, also when the caller is interrupted."""
+    try:
+        yield
+    finally:
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+
+
+def _status(code: int, expired: bool) -> tuple[Status, int]:
+    # Inside a namespace the jailer passes its child's death by signal on as a shell does: 128 + the signal.
+    # Coq itself exits with 129 on an internal error, so only signals that end a process of this kind are read so.
+    deadly = {signal.SIGKILL, signal.SIGSEGV, signal.SIGABRT, signal.SIGBUS, signal.SIGXCPU, signal.SIGXFSZ}
+    number = -code if code < 0 else code - 128
+    if expired or number == signal.SIGXCPU:
+        return "timed out", number
+    if number in deadly:
+        return "killed", number
+    return "exited", code
+
+
+def _head(stream: IO[bytes]) -> str:
+    stream.seek(0)
+    return stream.read(SHOWN).decode(errors="replace")
