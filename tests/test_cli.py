@@ -98,7 +98,8 @@ def test_the_exit_code_says_whether_all_holds(tmp_path, names, code):
         (["nonsense"], "nonsense"),
     ],
 )
-def test_a_wrong_command_is_explained(arguments, message):
+def test_a_wrong_command_is_explained(arguments, message, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
     result = tendsto(*arguments)
     assert result.exit_code == 2
     assert message in re.sub(r"[\s│]+", " ", result.stderr)

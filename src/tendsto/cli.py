@@ -6,7 +6,7 @@ import ast
 import difflib
 import json
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from enum import StrEnum
 from pathlib import Path
@@ -191,9 +191,14 @@ def check(
     from tendsto.papers import catalogue
 
     one_thread()
-    claims = _select(names or [], everything)
+    claims, spend, store = _select(names or [], everything), Budget(budget.value, seed), Store(out)
     _require_writable(out)
-    with RunProgress(len(claims)) as progress, _clear_failures(progress, out):
+
+    def kept() -> str:
+        count = sum(store.load(claim, spend) is not None for claim in claims)
+        return f"{count} of {len(claims)} verdicts are kept in {out}: run again without --fresh to go on"
+
+    with RunProgress(len(claims)) as progress, _clear_failures(kept):
 
         def land(verdict: Verdict) -> None:
             progress.land(verdict)
@@ -202,15 +207,15 @@ def check(
 
         verdicts = check_claims(
             claims,
-            Budget(budget.value, seed),
+            spend,
             workers=workers or _cores(),
             cluster=cluster,
-            store=Store(out),
+            store=store,
             resume=resume,
             on_start=progress.start,
             on_verdict=land,
         )
-        page = write_report(Store(out), catalogue())
+        page = write_report(store, catalogue())
     if not as_json:
         console = _console()
         console.print(verdict_table(verdicts))
@@ -283,8 +288,8 @@ def _require_writable(out: Path) -> None:
 
 
 @contextmanager
-def _clear_failures(progress: Any, out: Path) -> Iterator[None]:
-    """Turn what can stop a run from outside into one line that says what is kept."""
+def _clear_failures(kept: Callable[[], str]) -> Iterator[None]:
+    """Turn what can stop a run from outside into one line that ends with what is kept."""
     try:
         yield
     except KeyboardInterrupt:
@@ -295,8 +300,7 @@ def _clear_failures(progress: Any, out: Path) -> Iterator[None]:
         code, cause = 2, _cannot_write(error)
     else:
         return
-    kept = f"; {progress.landed} verdicts are kept in {out}, and the same command goes on from there"
-    typer.echo(f"tendsto: {cause}{kept if progress.landed else ''}", err=True)
+    typer.echo(f"tendsto: {cause}; {kept()}", err=True)
     raise typer.Exit(code)
 
 

@@ -82,7 +82,7 @@ def test_an_interrupted_run_says_what_is_kept_and_how_to_go_on(tmp_path):
     assert process.returncode == 130
     last = errors.decode().strip().splitlines()[-1]
     assert last.startswith("tendsto: interrupted; ")
-    assert f"kept in {tmp_path}, and the same command goes on from there" in last
+    assert f" of 4 verdicts are kept in {tmp_path}: run again without --fresh to go on" in last
     assert "Traceback" not in errors.decode()
 
 

@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 import math
 import os
+from dataclasses import replace
 
 import jax
 import jax.numpy as jnp
@@ -99,7 +100,21 @@ def test_what_claim_and_control_show_together(function, controls, ruling, errore
     assert (verdict.verdict, verdict.errored) == (ruling, errored)
     assert reason in verdict.reason
     assert "\n" not in verdict.reason
-    assert Verdict.from_json(verdict.to_json()) == verdict or "inf" in verdict.to_json()
+    assert repr(Verdict.from_json(verdict.to_json())) == repr(verdict)
+
+
+@pytest.mark.parametrize(
+    ("controls", "summary"),
+    [
+        ([], "none"),
+        ([fails], "fails"),
+        ([fails, holds], "holds"),
+        ([undecided, fails], "undecided"),
+        ([fails, lacks], "not run"),
+    ],
+)
+def test_the_worst_control_stands_for_all(controls, summary):
+    assert judge(holds, *controls).control == summary
 
 
 def test_the_headline_is_the_check_that_decides():
@@ -178,6 +193,8 @@ def test_tables_keep_their_numbers_and_their_words():
         "word",
         "flag",
     ]
+    whole = replace(judge(holds), tables={"all": table})
+    assert repr(Verdict.from_json(whole.to_json()).tables["all"]) == repr(table)
     assert repr(list(table.rows)) == repr(
         [("a", 1, 0.1, math.nan, "nan", "True"), ("b", 2**60, math.inf, 2.0, "", "False")]
     )

@@ -78,7 +78,6 @@ class RunProgress:
             disable=not console.is_terminal,
         )
         self._task = self._bar.add_task("", total=total)
-        self.landed = 0
 
     def __enter__(self) -> RunProgress:
         self._bar.start()
@@ -102,7 +101,6 @@ class RunProgress:
         line.append(f"  {verdict.seconds:.1f} s" if ran else "  kept", style="dim")
         self._bar.console.print(line, soft_wrap=True)
         self._bar.advance(self._task)
-        self.landed += 1
         self._refresh()
 
     def _refresh(self) -> None:
