@@ -14,8 +14,7 @@ import math
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import ArrayLike
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from tendsto import validation
 

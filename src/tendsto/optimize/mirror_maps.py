@@ -47,7 +47,9 @@ class Euclidean(MirrorMap):
         self, regulariser: Regulariser, x: PyTree[Array], gradient: PyTree[Array], step_size: Scalar
     ) -> PyTree[Array]:
         r"""$\operatorname{prox}_{\eta h}(x - \eta g)$."""
-        return regulariser.proximal(jax.tree.map(lambda a, b: a - step_size * b, x, gradient), step_size)
+        moved = regulariser.proximal(jax.tree.map(lambda a, b: a - step_size * b, x, gradient), step_size)
+        # A step size of higher precision must not promote the iterate.
+        return jax.tree.map(lambda new, old: new.astype(old.dtype), moved, x)
 
     def divergence(self, x: PyTree[Array], y: PyTree[Array]) -> Float[Array, ""]:
         r"""$\frac12\lVert x-y\rVert_2^2$."""
@@ -72,7 +74,7 @@ class Entropy(MirrorMap):
             raise TypeError(f"regulariser: Entropy needs a Simplex, got {type(regulariser).__name__}")
         flat, unravel = ravel_pytree(x)
         slope, _ = ravel_pytree(gradient)
-        return unravel(jax.nn.softmax(jnp.log(flat) - step_size * slope))
+        return unravel(jax.nn.softmax(jnp.log(flat) - step_size * slope).astype(flat.dtype))
 
     def divergence(self, x: PyTree[Array], y: PyTree[Array]) -> Float[Array, ""]:
         r"""$\sum_i x_i\log(x_i/y_i)$, for points of the simplex."""

@@ -185,7 +185,8 @@ class TwoPhaseInverseTime(Schedule):
 
     With $\tau = \lceil T/2\rceil$, $\eta_t = 1/(\mu_f(a + 2\kappa))$ for $t \le \tau$ and
     $\eta_t = 2/(\mu_f(t - \tau + 2 + 4\kappa))$ after it. The start is forgotten exponentially fast, the rest is
-    $\tilde O((M^2+\sigma^2)/(\mu_f T))$. (The formula and $a = 3/2$ are as attributed to the paper.)
+    $\tilde O((M^2+\sigma^2)/(\mu_f T))$. (The formula and $a = 3/2$, with which the two phases join
+    without a jump, are as attributed to the paper.)
 
     **Arguments**
 
@@ -232,7 +233,7 @@ class Tabulated(Schedule):
 
     def __check_init__(self) -> None:
         validation.real("table", self.table, low=0.0)
-        validation.real("row", self.row, low=0.0, high=len(self.table) - 1)
+        validation.real("row", self.row, low=0.0, high=len(self.table) - 1.0)
 
     @classmethod
     def of(cls, schedules: Sequence[Callable[[Any], Any]], steps: Sequence[int]) -> Tabulated:

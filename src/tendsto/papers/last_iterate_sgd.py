@@ -303,20 +303,24 @@ def without_nonsmoothness_it_is_exceeded(budget: Budget) -> Finding:
 # ---- strong convexity ----------------------------------------------------------------------------------------------
 
 _CURVATURES = np.array([1.0, 2.0, 4.0])
+_QUADRATIC_DIVERGENCE = 1.5  # from a start of ones
 
 
-def _fall(schedules: dict[str, _Steps], budget: Budget) -> tuple[Sequence[int], dict[str, NDArray[np.float64]]]:
+def _fall(
+    schedules: dict[str, Callable[[int], Schedule]], budget: Budget
+) -> tuple[Sequence[int], dict[str, NDArray[np.float64]]]:
     """Gaps of the last iterate on the noisy quadratic by schedule, each of shape `(horizons, seeds)`."""
     horizons = budget.pick((100, 200, 400, 800, 1600), (100, 400, 1600, 6400), (100, 400, 1600, 6400, 25600))
     seeds = budget.pick(1000, 2000, 4000)
-    rows = [each for each in schedules.values() for _ in horizons]
+    rows = [schedule(T) for schedule in schedules.values() for T in horizons]
     problem = Noisy(DiagonalQuadratic(jnp.asarray(_CURVATURES)), Gaussian(1.0))
     gaps = _final_gaps(problem, jnp.ones(3), rows, list(horizons) * len(schedules), budget, seeds)
     return horizons, dict(zip(schedules, gaps.reshape(len(schedules), len(horizons), seeds), strict=True))
 
 
 def _falls_like_one_over_horizon(name: str, horizons: Sequence[int], gaps: NDArray[np.float64]) -> Check:
-    rate = tt.fit_power_law(horizons, gaps.T, window=(horizons[0], horizons[-1]))
+    abscissa = np.asarray(horizons, float)
+    rate = tt.fit_power_law(abscissa, gaps.T, window=(abscissa[0], abscissa[-1]))
     return Check(
         f"exponent of the mean gap in T, {name}",
         between(-1.1, -0.9),
@@ -332,23 +336,34 @@ def _falls_like_one_over_horizon(name: str, horizons: Sequence[int], gaps: NDArr
 )
 def strong_convexity_gives_one_over_horizon(budget: Budget) -> Finding:
     """A quadratic with curvatures 1, 2, 4 and Gaussian noise of total variance 1; no bounded domain."""
-    smoothness, start = _CURVATURES.max(), 1.5
-    weighted, plain = WeightedInverseTime(1.0, smoothness), InverseTime(1.0, smoothness)
-    horizons, gaps = _fall({"2/(µ(t+1+4κ))": weighted, "1/(µ(t+2κ))": plain}, budget)
-    checks = [_falls_like_one_over_horizon("2/(µ(t+1+4κ))", horizons, gaps["2/(µ(t+1+4κ))"])]
-    certificates: dict[str, list[float]] = {}
-    for (name, found), schedule in zip(gaps.items(), (weighted, plain), strict=True):
-        certificates[name] = [
+    smoothness = _CURVATURES.max()
+    schedules: dict[str, Callable[[int], Schedule]] = {
+        "2/(µ(t+1+4κ))": lambda _: WeightedInverseTime(1.0, smoothness),
+        "1/(µ(t+2κ))": lambda _: InverseTime(1.0, smoothness),
+        "two phases": lambda horizon: TwoPhaseInverseTime(1.0, smoothness, horizon),
+    }
+    horizons, gaps = _fall(schedules, budget)
+    first = next(iter(schedules))
+    checks = [_falls_like_one_over_horizon(first, horizons, gaps[first])]
+    certificates = {
+        name: [
             last_iterate_bound(
-                schedule.step_sizes(T), divergence=start, noise=1.0, smoothness=smoothness, strong_convexity=1.0
+                schedule(T).step_sizes(T),
+                divergence=_QUADRATIC_DIVERGENCE,
+                noise=1.0,
+                smoothness=smoothness,
+                strong_convexity=1.0,
             )
             for T in horizons
         ]
-        checks += [
-            _within_certificate(f"{name}, T = {T}", gap, bound)
-            for T, gap, bound in zip(horizons, found, certificates[name], strict=True)
-        ]
-    checks += _known_horizon_and_composite(horizons[-2], budget)
+        for name, schedule in schedules.items()
+    }
+    checks += [
+        _within_certificate(f"{name}, T = {T}", gap, bound)
+        for name in schedules
+        for T, gap, bound in zip(horizons, gaps[name], certificates[name], strict=True)
+    ]
+    checks.append(_composite_check(horizons[-2], budget))
     table = pd.DataFrame(
         {f"T · gap, {name}": np.multiply(horizons, found.mean(axis=1)) for name, found in gaps.items()}
         | {f"T · certificate, {name}": np.multiply(horizons, bound) for name, bound in certificates.items()},
@@ -365,38 +380,26 @@ def strong_convexity_gives_one_over_horizon(budget: Budget) -> Finding:
     return Finding(checks, tables={"T times the gap": table}, figures={"T times the gap": figure})
 
 
-def _known_horizon_and_composite(horizon: int, budget: Budget) -> list[Check]:
-    """The two-phase schedule, and the same quadratic with one unit of its curvature moved into the regulariser."""
-    seeds = budget.pick(200, 1000, 2000)
-    two_phase = TwoPhaseInverseTime(1.0, _CURVATURES.max(), horizon)
-    whole = Noisy(DiagonalQuadratic(jnp.asarray(_CURVATURES)), Gaussian(1.0))
+def _composite_check(horizon: int, budget: Budget) -> Check:
+    """The same quadratic with one unit of its curvature moved into the regulariser."""
+    problem = Noisy(DiagonalQuadratic(jnp.asarray(_CURVATURES - 1.0), SquaredL2(1.0)), Gaussian(1.0))
+    schedule = CompositeInverseTime(1.0, float(problem.smoothness))
     bound = last_iterate_bound(
-        two_phase.step_sizes(horizon),
-        divergence=1.5,
+        schedule.step_sizes(horizon),
+        divergence=_QUADRATIC_DIVERGENCE,
         noise=1.0,
-        smoothness=_CURVATURES.max(),
-        strong_convexity=1.0,
-    )
-    gaps = _final_gaps(whole, jnp.ones(3), [two_phase], [horizon], budget, seeds)
-    first = _within_certificate(f"known horizon, T = {horizon}", gaps, bound)
-    split = Noisy(DiagonalQuadratic(jnp.asarray(_CURVATURES - 1.0), SquaredL2(1.0)), Gaussian(1.0))
-    composite = CompositeInverseTime(1.0, float(split.smoothness))
-    bound = last_iterate_bound(
-        composite.step_sizes(horizon),
-        divergence=1.5,
-        noise=1.0,
-        smoothness=float(split.smoothness),
+        smoothness=float(problem.smoothness),
         composite_strong_convexity=1.0,
     )
-    gaps = _final_gaps(split, jnp.ones(3), [composite], [horizon], budget, seeds)
-    return [first, _within_certificate(f"strongly convex regulariser, T = {horizon}", gaps, bound)]
+    gaps = _final_gaps(problem, jnp.ones(3), [schedule], [horizon], budget, budget.pick(200, 1000, 2000))
+    return _within_certificate(f"strongly convex regulariser, T = {horizon}", gaps, bound)
 
 
 @strong_convexity_gives_one_over_horizon.control
 def inverse_root_steps_are_slower(budget: Budget) -> Finding:
     r"""Steps that ignore the strong convexity, $\min(1/(2L), 1/\sqrt t)$, must not reach $1/T$."""
     name = "min(1/(2L), 1/√t)"
-    horizons, gaps = _fall({name: InversePower(1.0, 0.5 / _CURVATURES.max())}, budget)
+    horizons, gaps = _fall({name: lambda _: InversePower(1.0, 0.5 / _CURVATURES.max())}, budget)
     return Finding([_falls_like_one_over_horizon(name, horizons, gaps[name])])
 
 
@@ -472,7 +475,7 @@ def _heavy_noise() -> ParetoTail:
 
 def _heavy_schedules(horizon: int) -> dict[str, Schedule]:
     """Three shapes of steps, each with the base step that minimises its certificate."""
-    shapes = {
+    shapes: dict[str, LinearDecay | ConstantOverHorizon | InversePower] = {
         "linear decay": LinearDecay(1.0, horizon, moment=_MOMENT),
         "constant": ConstantOverHorizon(1.0, horizon, moment=_MOMENT),
         "1/t^{1/p}": InversePower(1.0, moment=_MOMENT),
