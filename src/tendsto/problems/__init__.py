@@ -4,18 +4,51 @@ from tendsto.problems.base import Objective, Problem
 from tendsto.problems.data import Dataset, dataset, read_svmlight
 from tendsto.problems.elementary import DiagonalQuadratic, EuclideanNorm, LinearOnSimplex
 from tendsto.problems.finite_sum import FiniteSum, Minibatch
-from tendsto.problems.inclusions import Certificate, FiniteSumInclusion, GradientField, Inclusion, Operator, OperatorSum, ProximalSubproblem, Sampling
+from tendsto.problems.inclusions import (
+    Certificate,
+    FiniteSumInclusion,
+    GradientField,
+    Inclusion,
+    Operator,
+    OperatorSum,
+    ProximalSubproblem,
+    Sampling,
+)
 from tendsto.problems.linear_models import LeastSquares, LinearModel, LogisticRegression
 from tendsto.problems.lower_bounds import LastIterateLowerBound
 from tendsto.problems.matrix_sensing import MatrixSensing, random_low_rank
-from tendsto.problems.measurements import EntryMeasurements, GaussianMeasurements, IdentityMeasurements, LinearMeasurements, Measurements, isometry_distortion
+from tendsto.problems.measurements import (
+    EntryMeasurements,
+    GaussianMeasurements,
+    IdentityMeasurements,
+    LinearMeasurements,
+    Measurements,
+    isometry_distortion,
+)
 from tendsto.problems.noise import Gaussian, Noise, ParetoTail, Rademacher, SubWeibull
-from tendsto.problems.regularisers import Ball, Box, L1, Regulariser, Simplex, SquaredL2, Zero
-from tendsto.problems.saddle_points import Audit, Blocks, ConstrainedQuadratic, Equilibrium, MatrixGame, audit, saddle_operator
-from tendsto.problems.separable import LinearSeparation, MarginCertificate, batch_perceptron_worst_case, gaussian_separation, margin_certificate, misleading_loss_pair, weighted_margin_bound
+from tendsto.problems.regularisers import L1, Ball, Box, Regulariser, Simplex, SquaredL2, Zero
+from tendsto.problems.saddle_points import (
+    Audit,
+    Blocks,
+    ConstrainedQuadratic,
+    Equilibrium,
+    MatrixGame,
+    audit,
+    saddle_operator,
+)
+from tendsto.problems.separable import (
+    LinearSeparation,
+    MarginCertificate,
+    batch_perceptron_worst_case,
+    gaussian_separation,
+    margin_certificate,
+    misleading_loss_pair,
+    weighted_margin_bound,
+)
 from tendsto.problems.stochastic import Noisy, Wrapped
 
 __all__ = [
+    "L1",
     "Audit",
     "Ball",
     "Blocks",
@@ -34,7 +67,6 @@ __all__ = [
     "GradientField",
     "IdentityMeasurements",
     "Inclusion",
-    "L1",
     "LastIterateLowerBound",
     "LeastSquares",
     "LinearMeasurements",
