@@ -3,7 +3,7 @@
 from tendsto.problems.base import Objective, Problem
 from tendsto.problems.data import Dataset, dataset, read_svmlight
 from tendsto.problems.elementary import DiagonalQuadratic, EuclideanNorm, LinearOnSimplex
-from tendsto.problems.finite_sum import FiniteSum, Minibatch
+from tendsto.problems.finite_sum import FiniteSum
 from tendsto.problems.inclusions import (
     Certificate,
     FiniteSumInclusion,
@@ -45,7 +45,7 @@ from tendsto.problems.separable import (
     misleading_loss_pair,
     weighted_margin_bound,
 )
-from tendsto.problems.stochastic import Noisy, Wrapped
+from tendsto.problems.stochastic import Minibatch, Noisy, Wrapped
 
 __all__ = [
     "L1",

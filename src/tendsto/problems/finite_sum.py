@@ -1,17 +1,12 @@
-"""Averages of many functions, and the stochastic gradients that sampling them gives."""
+"""Averages of many functions, each with a gradient of its own."""
 
 from __future__ import annotations
 
 import abc
-from typing import Any
 
-import equinox as eqx
-import jax
-from jaxtyping import Array, Float, Int, Key
+from jaxtyping import Array, Float, Int
 
-from tendsto import validation
 from tendsto.problems.base import Problem
-from tendsto.problems.regularisers import Regulariser
 
 
 class FiniteSum(Problem):
@@ -39,55 +34,3 @@ class FiniteSum(Problem):
     def gradient_cost(self) -> int:
         """A full gradient costs $n$ component gradients."""
         return self.components
-
-
-class Minibatch(Problem):
-    r"""A finite sum whose stochastic gradient is the average over a batch drawn uniformly with replacement.
-
-    Everything else is the finite sum's.
-
-    **Arguments**
-
-    - `problem`: the finite sum.
-    - `size`: the number of components in a batch.
-    """
-
-    problem: FiniteSum
-    size: int = eqx.field(static=True, default=1)
-
-    def __check_init__(self) -> None:
-        validation.integer("size", self.size, low=1)
-
-    @property
-    def regulariser(self) -> Regulariser:
-        return self.problem.regulariser
-
-    def smooth_part(self, x: Float[Array, " d"]) -> Float[Array, ""]:
-        return self.problem.smooth_part(x)
-
-    def gradient(self, x: Float[Array, " d"]) -> Float[Array, " d"]:
-        gradient: Float[Array, " d"] = self.problem.gradient(x)
-        return gradient
-
-    @property
-    def gradient_cost(self) -> int:
-        return self.problem.gradient_cost
-
-    def stochastic_gradient(self, x: Float[Array, " d"], key: Key[Array, ""]) -> Float[Array, " d"]:
-        r"""$\frac{1}{b} \sum_{i \in S} \nabla f_i(x)$ with $|S| = b$."""
-        indices = jax.random.randint(key, (self.size,), 0, self.problem.components)
-        return self.problem.component_gradients(x, indices).mean(axis=0)
-
-    @property
-    def stochastic_gradient_cost(self) -> int:
-        """One component gradient for each member of the batch."""
-        return self.size
-
-    def solved(self) -> Minibatch:
-        return Minibatch(self.problem.solved(), self.size)
-
-    def __getattr__(self, name: str) -> Any:
-        # Fields are missing only while the module is being built; looking them up here would not end.
-        if name in ("problem", "size") or name.startswith("__"):
-            raise AttributeError(name)
-        return getattr(self.problem, name)

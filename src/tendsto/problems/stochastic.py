@@ -1,17 +1,23 @@
-"""Problems seen through a noisy oracle."""
+"""Problems seen through a stochastic oracle: added noise, or a batch of a finite sum."""
 
 from __future__ import annotations
 
-from typing import Any
+import dataclasses
+from typing import Any, TypeVar
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Key, PyTree
 
+from tendsto import validation
 from tendsto.iteration import Scalar
 from tendsto.problems.base import Problem
+from tendsto.problems.finite_sum import FiniteSum
 from tendsto.problems.noise import Noise
 from tendsto.problems.regularisers import Regulariser
+
+W = TypeVar("W", bound="Wrapped")
 
 
 class Wrapped(Problem):
@@ -79,6 +85,10 @@ class Wrapped(Problem):
         """The wrapped problem's."""
         return self.problem.minimiser
 
+    def solved(self: W) -> W:
+        """With the wrapped problem solved."""
+        return dataclasses.replace(self, problem=self.problem.solved())
+
     def __getattr__(self, name: str) -> Any:
         # Reached for names that Problem does not define (constants, data), and for a constant that is not known, whose
         # AttributeError then comes from the wrapped problem. While this module is being built it has no fields yet.
@@ -112,3 +122,33 @@ class Noisy(Wrapped):
     def stochastic_gradient_cost(self) -> int:
         """That of a gradient."""
         return self.problem.gradient_cost
+
+
+class Minibatch(Wrapped):
+    r"""A finite sum whose stochastic gradient is the average over a batch drawn uniformly with replacement.
+
+    **Arguments**
+
+    - `problem`: the finite sum; everything but `stochastic_gradient` is its own.
+    - `size`: $b$, the number of components in a batch.
+
+    **Raises** `TypeError` or `ValueError` naming the argument.
+    """
+
+    problem: FiniteSum
+    size: int = eqx.field(static=True, default=1)
+
+    def __check_init__(self) -> None:
+        if not isinstance(self.problem, FiniteSum):
+            raise TypeError(f"problem: expected a FiniteSum, got {type(self.problem).__name__}")
+        validation.integer("size", self.size, low=1)
+
+    def stochastic_gradient(self, x: PyTree[Array], key: Key[Array, ""]) -> PyTree[Array]:
+        r"""$\frac{1}{b} \sum_{i \in S} \nabla f_i(x)$ with $|S| = b$."""
+        indices = jax.random.randint(key, (self.size,), 0, self.problem.components)
+        return self.problem.component_gradients(x, indices).mean(axis=0)
+
+    @property
+    def stochastic_gradient_cost(self) -> int:
+        """One component gradient for each member of the batch."""
+        return self.size
