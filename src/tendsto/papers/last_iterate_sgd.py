@@ -286,7 +286,7 @@ def the_certificate_is_never_exceeded(budget: Budget) -> Finding:
         (line,) = axes.plot(rows["T"], rows["mean gap"], "o-", label=f"{name}, measured")
         axes.plot(rows["T"], rows["certificate"], "--", color=line.get_color(), label=f"{name}, certificate")
     axes.set_yscale("log")
-    axes.legend(fontsize="small")
+    figure.legend(loc="outside lower center", ncols=2, fontsize="small")
     note = "Slopes of the certificates from T = 1e3 to 1e6: " + ", ".join(
         f"{name} {slope.value:.3f}" for name, slope in slopes.items()
     )
@@ -376,7 +376,7 @@ def strong_convexity_gives_one_over_horizon(budget: Budget) -> Finding:
             table.index, table[f"T · certificate, {name}"], "--", color=line.get_color(), label=f"{name}, certificate"
         )
     axes.set_yscale("log")
-    axes.legend(fontsize="small")
+    figure.legend(loc="outside lower center", ncols=2, fontsize="small")
     return Finding(checks, tables={"T times the gap": table}, figures={"T times the gap": figure})
 
 
@@ -450,7 +450,7 @@ def entropy_pays_the_root_of_log_dimension(budget: Budget) -> Finding:
         certificates.append(certificate)
         trace.plot("gap", ax=axes, label=f"{actions} actions")
         axes.axhline(certificate, ls="--", color=axes.lines[-1].get_color(), label=f"{actions} actions, certificate")
-    axes.legend(fontsize="small")
+    figure.legend(loc="outside lower center", ncols=2, fontsize="small")
     return Finding([*checks, _price_of_dimension(certificates)], figures={"Multiplicative weights": figure})
 
 
@@ -577,7 +577,7 @@ def heavy_tails_are_certified(budget: Budget) -> Finding:
         (line,) = axes.plot(rows["T"], rows["mean gap"], "o-", label=f"{name}, measured")
         axes.plot(rows["T"], rows["certificate"], "--", color=line.get_color(), label=f"{name}, certificate")
     axes.set_yscale("log")
-    axes.legend(fontsize="small")
+    figure.legend(loc="outside lower center", ncols=2, fontsize="small")
     return Finding(checks, tables={"Gap and certificate": table}, figures={"Gap under heavy tails": figure})
 
 
