@@ -302,7 +302,7 @@ def _sublinear_checks(trace: tt.Trace, width: int, redundant: int) -> list[Check
     bounds = np.stack(
         [error_lower_bound(start * jnp.eye(width), width - redundant, _STEP, jnp.asarray(steps)) for start in starts]
     )
-    last = int(steps[-1])
+    last = float(steps[-1])
     rate = trace.rate("error", kind="power", window=(last / 4, last))
     constants = errors[:, -1] * (2 * _STEP * last) ** 2 / redundant
     return [
@@ -515,7 +515,7 @@ def _run_sensing_symmetric(budget: Budget, problem: MatrixSensing, width: int) -
 
 
 def _exponent_check(trace: tt.Trace, width: int) -> Check:
-    last = int(trace["step"][-1])
+    last = float(trace["step"][-1])
     rate = trace.rate("error", kind="power", window=(last / 4, last))
     estimate = Estimate(rate.value, rate.low, rate.high, rate.method)
     return Check(f"one factor, width {width}: exponent of t", between(-2.1, -1.7), estimate)
