@@ -76,16 +76,16 @@ def test_product_of_scaled_descent_does_not_depend_on_the_factorisation():
 @pytest.mark.parametrize(
     "method",
     [
-        ScaledGradientDescent(3, 0.5, damping=1e-3),
+        ScaledGradientDescent(2, 0.5),
         ScaledGradientDescent(3, 0.5),
         PreconditionedGradientDescent(3, 0.5),
         PreconditionedGradientDescent(3, 0.25, parameterization="symmetric"),
     ],
-    ids=["damped ScaledGD", "ScaledGD", "PrecGD", "symmetric PrecGD"],
+    ids=["ScaledGD, exact width", "ScaledGD", "PrecGD", "symmetric PrecGD"],
 )
-def test_wide_factors_of_an_ill_conditioned_target_converge_and_stay_finite(method, condition_number):
+def test_converges_whatever_the_condition_number_and_stays_finite(method, condition_number):
     target = random_low_rank(KEY, (8, 8), 2, condition_number=condition_number, symmetric=True)
-    trace = tt.run(method, MatrixSensing.from_target(target), steps=1000, seeds=5, record="error")
+    trace = tt.run(method, MatrixSensing.from_target(target), steps=400, seeds=5, record="error")
     assert not trace.diverged.any()
     assert (trace.final("error") < 1e-16).all()
 

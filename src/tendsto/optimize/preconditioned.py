@@ -73,7 +73,8 @@ class ScaledGradientDescent(FactorizedMethod[State]):
     **Arguments** are those of `FactorizedMethod` (here $\eta \le 1$ for a pair and $\eta \le 1/2$ for one factor
     are usual, whatever the scale of the target), and
 
-    - `damping`: $\lambda \ge 0$; zero for the exact rank, positive for an upper bound on it.
+    - `damping`: $\lambda \ge 0$; zero for the exact rank, positive for an upper bound on it. Where a redundant
+      direction of both factors has shrunk below $\sqrt\lambda$, the step is again one of gradient descent, and slow.
 
     **Source** Tong, Ma and Chi (2021), *Accelerating ill-conditioned low-rank matrix estimation via scaled gradient
     descent*; with fixed $\lambda > 0$, Xu et al. (2023).
