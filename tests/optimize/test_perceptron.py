@@ -156,8 +156,14 @@ def test_normalised_gradient_tends_to_the_normalised_batch_perceptron():
     options = {"steps": 8, "points": range(8), "record": {"iterate": iterate}}
     scaled = tt.run(NormalisedLogisticGradientDescent(step_size), PROBLEM, **options)["iterate"].values / step_size
     limit = tt.run(BatchPerceptron("mistakes"), PROBLEM, **options)["iterate"].values
-    assert np.isfinite(scaled).all()
     np.testing.assert_allclose(scaled, limit, atol=1e-12)
+
+
+def test_normalised_weights_stay_a_mean_where_every_residual_underflows():
+    state = tt.solve(LogisticGradientDescent(1e12), PROBLEM, measure="mistakes", tol=0.5).state
+    assert jax.nn.sigmoid(-state.margins).sum() == 0
+    weights = NormalisedLogisticGradientDescent(3.0).weights(state, jax.random.key(0))
+    assert float(weights.sum()) == pytest.approx(3.0)
 
 
 def test_gradient_descent_is_optax_sgd_on_the_logistic_loss():

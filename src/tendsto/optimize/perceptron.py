@@ -129,7 +129,7 @@ class NormalisedLogisticGradientDescent(_LogisticStep):
 
     def weights(self, state: SeparationState, key: Key[Array, ""]) -> Float[Array, " n"]:
         del key
-        # p / sum(p) through logarithms: at large step sizes every p may underflow.
+        # p / sum(p) through logarithms, because every p underflows where a large step has separated by far.
         return self.step_size * jax.nn.softmax(jax.nn.log_sigmoid(-state.margins))
 
 
