@@ -569,7 +569,7 @@ class _FixedPointResidual(eqx.Module):
     step_size: float = eqx.field(static=True)
 
     def __call__(self, problem: Inclusion, state: State) -> Float[Array, ""]:
-        return jnp.linalg.norm(state.x - problem.forward_backward(state.x, self.step_size))
+        return jnp.asarray(jnp.linalg.norm(state.x - problem.forward_backward(state.x, self.step_size)))
 
 
 def _capped(x: Array) -> Array:
