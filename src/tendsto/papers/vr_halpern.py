@@ -254,8 +254,8 @@ def _savings(budget: Budget, problems: list[GradientField], accuracy: float, ste
         checks,
         tables={f"Components until the residual is {accuracy:g}": table},
         figures={"Components against n": figure},
-        note=f"Against classical Halpern iteration with its longest admissible step, 2/L_F, Algorithm 1 takes {best:.2g} "
-        f"times fewer components at n = {sizes[-1]}: its order in n is better, its constants are worse.",
+        note=f"Against classical Halpern iteration with its longest admissible step, 2/L_F, Algorithm 1 takes "
+        f"{best:.2g} times fewer components at n = {sizes[-1]}: its order in n is better, its constants are worse.",
     )
 
 
