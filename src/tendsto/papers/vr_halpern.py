@@ -254,9 +254,8 @@ def _savings(budget: Budget, problems: list[GradientField], accuracy: float, ste
         checks,
         tables={f"Components until the residual is {accuracy:g}": table},
         figures={"Components against n": figure},
-        note=f"Against classical Halpern iteration with its longest admissible step, 2/L_F, the ratio at "
-        f"n = {sizes[-1]} is {best:.2g}: the order in n is better, but the constants 16 and 6 of Algorithm 1 must "
-        "first be made good.",
+        note=f"Against classical Halpern iteration with its longest admissible step, 2/L_F, Algorithm 1 takes "
+        f"{best:.2g} times fewer components at n = {sizes[-1]}: its order in n is better, its constants are worse.",
     )
 
 
@@ -275,7 +274,7 @@ def sampling_saves_components_in_proportion_to_sqrt_n(budget: Budget) -> Finding
 @sampling_saves_components_in_proportion_to_sqrt_n.control
 def sampling_saves_nothing_where_the_average_constant_is_large(budget: Budget) -> Finding:
     """Rows of very different norms: L is many times L_F, and the deterministic method's long steps win."""
-    return _savings(budget, [_spread_rows(budget, 1000, 50)], 0.03, 3_000)
+    return _savings(budget, [_spread_rows(budget, 1000, 50)], 0.15, 3_000)
 
 
 def _spent_within_the_theorem(budget: Budget, factor: float) -> Finding:

@@ -137,4 +137,5 @@ class Simplex(Regulariser):
 
     def proximal(self, v: PyTree[Array], step_size: Scalar) -> PyTree[Array]:
         """The Euclidean projection onto the simplex."""
-        return optax.projections.projection_simplex(v)
+        # With 64-bit floats enabled, optax computes in them whatever it is given.
+        return jax.tree.map(lambda leaf, old: leaf.astype(old.dtype), optax.projections.projection_simplex(v), v)
