@@ -116,7 +116,7 @@ class Sandbox:
             return []
         visible = [("--ro-bind-try", path, path) for path in (*_SYSTEM, *self.programs)]
         return [
-            *("bwrap", "--unshare-all", "--die-with-parent", "--new-session", "--cap-drop", "ALL"),
+            *("bwrap", "--unshare-all", "--die-with-parent", "--cap-drop", "ALL"),
             *(word for triple in visible for word in triple),
             *("--proc", "/proc", "--dev", "/dev", "--tmpfs", "/tmp"),
             *("--bind", str(directory), str(directory), "--chdir", str(directory)),
