@@ -18,18 +18,7 @@ import jax
 from tendsto import __version__
 from tendsto.evidence.claim import Budget, Claim
 
-_LIBRARIES = (
-    "jax",
-    "jaxlib",
-    "numpy",
-    "scipy",
-    "scikit-learn",
-    "equinox",
-    "optax",
-    "lineax",
-    "optimistix",
-    "diffrax",
-)
+_LIBRARIES = ("jax", "jaxlib", "numpy", "scipy", "scikit-learn", "equinox", "optax")
 # Changing how verdicts are reached changes them, though no paper imports the judge.
 _JUDGE = "tendsto.evidence.judge"
 
@@ -59,7 +48,7 @@ def digest(claim: Claim, budget: Budget) -> str:
 
 
 def source_digest(module: str) -> str:
-    """The SHA-256 over the source of `module` and of all that it imports, at any depth.
+    """The SHA-256 over the source of `module`, its formal proofs, and all that it imports, at any depth.
 
     Followed are the imports of Tendsto and of the module's own package; `versions` stand for the
     libraries. Imports are read, not executed. A name that a package's `__init__` takes from one of its
@@ -79,11 +68,13 @@ def source_digest(module: str) -> str:
         if path is None:
             raise ModuleNotFoundError(f"module: {name} has no source file", name=name)
         files[name] = path.read_bytes()
+        # Formal proofs lie beside the paper that claims them.
+        files |= {str(proof): proof.read_bytes() for proof in path.parent.glob(f"proofs/{path.stem}.*")}
         for origin, attribute in _imports(name, path):
             waiting.extend(_holders(origin, attribute, families))
     summary = hashlib.sha256()
     for name in sorted(files):
-        summary.update(f"{name} {len(files[name])}\n".encode() + files[name])
+        summary.update(f"{Path(name).name} {len(files[name])}\n".encode() + files[name])
     return summary.hexdigest()
 
 

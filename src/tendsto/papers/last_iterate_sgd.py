@@ -15,6 +15,7 @@ import dataclasses
 from collections.abc import Callable, Sequence
 from datetime import date
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -26,8 +27,21 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-import tendsto as tt
-from tendsto.evidence import Budget, Check, Estimate, Finding, Paper, at_least, at_most, between, claim, equal_to
+from tendsto.assistants import Development
+from tendsto.evidence import (
+    Budget,
+    Check,
+    Estimate,
+    Finding,
+    Paper,
+    at_least,
+    at_most,
+    between,
+    claim,
+    equal_to,
+    proved,
+)
+from tendsto.iteration import fit_power_law, run
 from tendsto.optimize import (
     Entropy,
     Euclidean,
@@ -106,7 +120,7 @@ def _final_gaps(
     method = MirrorDescent(Tabulated.of(schedules, horizons), mirror or Euclidean())
     grid = {"schedule.row": range(len(schedules))}
     record = {"gap": last_gap}
-    trace = tt.run(
+    trace = run(
         method, problem, x1, steps=max(horizons), seeds=seeds, key=budget.key, record=record, points=1, grid=grid
     )
     return trace.final("gap")
@@ -146,7 +160,7 @@ def _scaled_gaps(horizon: int) -> dict[str, tuple[float, float]]:
     method = MirrorDescent(Tabulated.of(list(schedules.values()), [horizon] * len(schedules)))
     grid = {"schedule.row": range(len(schedules))}
     record = {"last": last_gap, "average": average_gap}
-    trace = tt.run(method, problem, problem.minimiser, steps=horizon, record=record, points=1, grid=grid)
+    trace = run(method, problem, problem.minimiser, steps=horizon, record=record, points=1, grid=grid)
     scaled = np.sqrt(horizon) * np.stack([trace.final("last")[:, 0], trace.final("average")[:, 0]], axis=1)
     return {name: (float(row[0]), float(row[1])) for name, row in zip(schedules, scaled, strict=True)}
 
@@ -320,7 +334,7 @@ def _fall(
 
 def _falls_like_one_over_horizon(name: str, horizons: Sequence[int], gaps: NDArray[np.float64]) -> Check:
     abscissa = np.asarray(horizons, float)
-    rate = tt.fit_power_law(abscissa, gaps.T, window=(abscissa[0], abscissa[-1]))
+    rate = fit_power_law(abscissa, gaps.T, window=(abscissa[0], abscissa[-1]))
     return Check(
         f"exponent of the mean gap in T, {name}",
         between(-1.1, -0.9),
@@ -445,7 +459,7 @@ def entropy_pays_the_root_of_log_dimension(budget: Budget) -> Finding:
     for actions in _ACTIONS:
         problem, method, certificate = _simplex_case(actions, Entropy(), horizon, budget)
         start = jnp.full(actions, 1.0 / actions)
-        trace = tt.run(method, problem, start, steps=horizon, seeds=seeds, key=budget.key, record="gap", points=30)
+        trace = run(method, problem, start, steps=horizon, seeds=seeds, key=budget.key, record="gap", points=30)
         checks.append(_within_certificate(f"{actions} actions", trace.final("gap"), certificate))
         certificates.append(certificate)
         trace.plot("gap", ax=axes, label=f"{actions} actions")
@@ -514,7 +528,7 @@ def _second_moment_growth(mirror: MirrorMap, budget: Budget) -> Check:
     Zero if the second moment is finite; $1/\beta - 1$ if $\lVert x\rVert^2$ has a tail of index $\beta < 1$.
     """
     groups, large, small = 16, budget.pick(4096, 16384, 65536), 16
-    trace = tt.run(
+    trace = run(
         MirrorDescent(InversePower(0.2, moment=_MOMENT), mirror),
         *_norm(_heavy_noise()),
         steps=16,
@@ -634,3 +648,32 @@ def quantiles_stay_within_the_high_probability_bound(budget: Budget) -> Finding:
 def louder_noise_breaks_the_bound(budget: Budget) -> Finding:
     """With noise thirty times as large as the bound is told, its assumption is false and it must be exceeded."""
     return Finding(_quantiles(30.0, budget)[0])
+
+
+# --- Formal proofs ---------------------------------------------------------------------------------------------
+
+_PROOFS = Development.read(Path(__file__).parent / "proofs" / "last_iterate_sgd.v")
+
+
+@claim(
+    statement=r"The weights $v_t$ pick the last iterate out of the sum, $\sum_t \gamma_t v_t (a_{t+1} - \sum_{s \le t} "
+    r"\frac{v_s - v_{s-1}}{v_t} a_s) = \gamma_T a_{T+1}$, and with linear decay $\sum_t \eta_t^2 / \sum_{s \ge "
+    r"t} \eta_s \le 2\eta/\sqrt T$: no logarithm",
+    source="Lemmas 4.1 and 4.2, and the linear-decay schedule",
+    evidence="proved",
+)
+def the_lemmas_are_proved(budget: Budget) -> Finding:
+    """Rocq accepts every statement, from no axioms but those of the real numbers."""
+    return proved(_PROOFS)
+
+
+@the_lemmas_are_proved.control
+def a_false_variant_is_rejected(budget: Budget) -> Finding:
+    """Half the constant of the linear-decay bound, which is false from T = 2 on."""
+    return proved(_PROOFS.falsified())
+
+
+@the_lemmas_are_proved.control
+def a_postulate_is_rejected(budget: Budget) -> Finding:
+    """The false variant assumed as an axiom."""
+    return proved(_PROOFS.postulated())

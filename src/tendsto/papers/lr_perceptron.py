@@ -16,6 +16,7 @@ import itertools
 import math
 from collections.abc import Callable, Mapping, Sequence
 from datetime import date
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -26,6 +27,7 @@ from jaxtyping import Array, Float
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
+from tendsto.assistants import Development
 from tendsto.evidence import (
     Budget,
     Check,
@@ -38,6 +40,7 @@ from tendsto.evidence import (
     between,
     claim,
     equal_to,
+    proved,
 )
 from tendsto.iteration import State, fit_power_law, run
 from tendsto.optimize import (
@@ -525,3 +528,31 @@ def below_the_classical_limit(budget: Budget) -> Finding:
         _some(_digits(), 5, budget.seed),
         lambda problem: [float(fraction * 2.0 / problem.smoothness) for fraction in (0.05, 0.1, 0.3, 0.6, 0.9)],
     )
+
+
+# --- Formal proofs ---------------------------------------------------------------------------------------------
+
+_PROOFS = Development.read(Path(__file__).parent / "proofs" / "lr_perceptron.v")
+
+
+@claim(
+    statement=r"In any inner-product space the Perceptron makes at most $R^2/\mu^2$ mistakes, and normalised gradient "
+    r"descent separates within $R^2/\mu^2 + 2\log(2n-1)/(\gamma\mu^2)$ steps",
+    source="Theorems 5.2 and 6.1",
+    evidence="proved",
+)
+def the_lemmas_are_proved(budget: Budget) -> Finding:
+    """Rocq accepts every statement, from no axioms but those of the real numbers."""
+    return proved(_PROOFS)
+
+
+@the_lemmas_are_proved.control
+def a_false_variant_is_rejected(budget: Budget) -> Finding:
+    """Updates on samples of margin up to 1 count as mistakes too, which is false."""
+    return proved(_PROOFS.falsified())
+
+
+@the_lemmas_are_proved.control
+def a_postulate_is_rejected(budget: Budget) -> Finding:
+    """The false variant assumed as an axiom."""
+    return proved(_PROOFS.postulated())
