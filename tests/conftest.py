@@ -4,6 +4,5 @@ import jax
 from jaxtyping import install_import_hook
 
 jax.config.update("jax_enable_x64", True)
-
-with install_import_hook("tendsto", "runtime_types.check"):
-    import tendsto  # noqa: F401
+# Rooms are imported when first asked for, so the hook stays.
+install_import_hook("tendsto", "runtime_types.check")

@@ -2,8 +2,6 @@
 
 import errno
 import os
-import resource
-import signal
 import subprocess
 import sys
 
@@ -47,17 +45,12 @@ def test_no_room_left_names_the_file_and_leaves_nothing_behind(tmp_path):
     path = tmp_path / "file.txt"
     path.write_bytes(b"old")
 
-    def limit_files_to_a_kilobyte() -> None:
-        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-        resource.setrlimit(resource.RLIMIT_FSIZE, (1024, 1024))
-
     code = (
         "import sys; from tendsto.files import write_atomically\n"
         "with write_atomically(sys.argv[1]) as stream: stream.write(bytes(100_000))"
     )
     done = subprocess.run(
-        [sys.executable, "-c", code, str(path)],
-        preexec_fn=limit_files_to_a_kilobyte,
+        ["sh", "-c", 'ulimit -f 1; exec "$@"', "sh", sys.executable, "-c", code, str(path)],
         capture_output=True,
         text=True,
         check=False,

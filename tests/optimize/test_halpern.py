@@ -10,9 +10,9 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from tendsto.iteration.run import init_key, run_key, step_key
 
 import tendsto as tt
+from tendsto.iteration.running import init_key, run_key, step_key
 from tendsto.optimize import (
     ExtraAnchoredGradient,
     Extragradient,

@@ -25,20 +25,20 @@ from tendsto.evidence.verdict import Verdict
 
 _STYLES = {"holds": "green", "fails": "bold red", "unsound": "yellow", "not run": "dim"}
 _SIGNS = {"holds": "✓", "fails": "✕", "unsound": "?", "not run": "–"}
-_CLAIM_WIDTH = 22
+_PAPER_WIDTH, _CLAIM_WIDTH = 13, 22
 
 
 def verdict_table(verdicts: Iterable[Verdict]) -> Table:
     """The verdicts as a table that fits 100 columns."""
     table = Table(box=SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
     for title in ("paper", "claim", "evidence", "predicted", "measured", "control", "verdict"):
-        table.add_column(title, overflow="fold", no_wrap=title in ("claim", "evidence", "verdict"))
+        table.add_column(title, overflow="fold", no_wrap=title in ("paper", "claim", "evidence", "verdict"))
     table.add_column("seconds", justify="right", no_wrap=True)
     for verdict in verdicts:
         check = verdict.headline
         table.add_row(
-            Text(verdict.paper),
-            Text(_fold(verdict.claim)),
+            Text(_fold(verdict.paper, _PAPER_WIDTH)),
+            Text(_fold(verdict.claim, _CLAIM_WIDTH)),
             verdict.evidence,
             Text(str(check.predicted) if check else ""),
             Text(str(check.measured) if check else ""),
@@ -107,11 +107,11 @@ class RunProgress:
         self._bar.update(self._task, description=", ".join(self._running.values()))
 
 
-def _fold(name: str) -> str:
-    """The name of a claim on lines that break behind underscores."""
+def _fold(name: str, width: int) -> str:
+    """The name of a paper or a claim on lines that break behind hyphens and underscores."""
     lines = [""]
-    for word in re.findall(r"[^_]*_*", name):
-        if lines[-1] and len(lines[-1] + word) > _CLAIM_WIDTH:
+    for word in re.findall(r"[^_-]*[_-]*", name):
+        if lines[-1] and len(lines[-1] + word) > width:
             lines.append("")
         lines[-1] += word
     return "\n".join(lines)

