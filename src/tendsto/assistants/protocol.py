@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Literal, Protocol, runtime_checkable
 
 Outcome = Literal["accepted", "rejected", "refused", "timed out", "out of memory", "crashed"]
 
@@ -66,6 +66,7 @@ class Certificate:
         return self.outcome == "accepted"
 
 
+@runtime_checkable
 class ProofAssistant(Protocol):
     """A program whose small kernel decides what is proved."""
 

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
@@ -20,6 +20,7 @@ from tendsto.evidence.verdict import Verdict
 from tendsto.files import write_atomically
 
 
+@runtime_checkable
 class PaperEntry(Protocol):
     """A paper as the catalogue lists it."""
 

@@ -6,7 +6,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
@@ -31,6 +31,7 @@ def slices(start: int, stop: int) -> Iterator[int]:
         size = max(1, int(size * min(_GROWTH, _SLICE_SECONDS / elapsed)))
 
 
+@runtime_checkable
 class Reporter(Protocol):
     """Takes the number of steps done so far."""
 

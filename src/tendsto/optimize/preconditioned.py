@@ -68,7 +68,8 @@ class ScaledGradientDescent(FactorizedMethod[State]):
       G_{t+1} = G_t - \eta E_t^\top F_t (F_t^\top F_t + \lambda I)^{-1},$$
 
     and $X_{t+1} = X_t - \eta E_t X_t (X_t^\top X_t + \lambda I)^{-1}$ in the symmetric case. Its rate does not depend
-    on the condition number of the target. A step costs two solves with $k \times k$ matrices on top of the gradient.
+    on the condition number of the target. The theory is local: with $\lambda = 0$ a small random start may fail. A
+    step costs two solves with $k \times k$ matrices on top of the gradient.
 
     **Arguments** are those of `FactorizedMethod` (here $\eta \le 1$ for a pair and $\eta \le 1/2$ for one factor
     are usual, whatever the scale of the target), and
