@@ -172,7 +172,9 @@ def test_refuses_commands_that_reach_outside(command):
 
 @needs_rocq
 def test_time_and_memory_run_out_as_ordinary_outcomes():
-    slow = "Ltac loop := idtac; loop. Theorem t : False. Proof. loop. Qed."
+    slow = """
+        Fixpoint parity (n : nat) : bool := match n with O => true | S m => xorb (parity m) (parity m) end.
+        Definition never := Eval vm_compute in parity 80."""
     assert check(slow, seconds=2.0).outcome == "timed out"
     greedy = """
         Fixpoint double (n : nat) (l : list nat) := match n with O => l | S m => double m (l ++ l)%list end.
