@@ -24,7 +24,7 @@ unit: .venv/dev system
 	$(BIN)/pytest --numprocesses 2 --dist loadscope
 
 docs: .venv/dev
-	$(BIN)/mkdocs build --strict --quiet
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 
 bench: .venv/dev
 	$(BIN)/python -m benchmarks.run

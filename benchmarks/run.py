@@ -27,7 +27,7 @@ from rich.table import Table
 import tendsto as tt
 from tendsto.iteration import Cost, Method, State, record_steps
 
-BATCH, ROWS, STEP_SIZE, POINTS = 8, 1_000, 1e-3, 50
+BATCH, ROWS, STEP_SIZE, POINTS = 8, 200, 1e-3, 50
 METHOD = tt.optimize.Optax(optax.sgd(STEP_SIZE))
 
 
@@ -239,7 +239,7 @@ def main() -> None:
     options = parser.parse_args()
     jax.config.update("jax_enable_x64", True)
 
-    rounds = 3 if options.quick else 7
+    rounds = 3 if options.quick else 5
     sizes = (
         [(20, 1), (20, 100), (1_000, 10)]
         if options.quick

@@ -7,7 +7,9 @@ import pytest
 from tendsto.evidence import Budget, NotRun, check_claim
 from tendsto.papers import catalogue, lr_perceptron
 
-CLAIMS = {f"{slug}/{name}": claim for slug, entry in catalogue().items() for name, claim in entry.claims.items()}
+# Other packages may add papers (the toys of these tests do); theirs are theirs to test.
+OURS = [entry for entry in catalogue().values() if entry.module.startswith("tendsto.papers.")]
+CLAIMS = {f"{entry.card.slug}/{name}": claim for entry in OURS for name, claim in entry.claims.items()}
 
 
 @pytest.mark.parametrize("name", CLAIMS)
@@ -23,7 +25,7 @@ def test_the_claim_holds_and_its_controls_fail(name):
 def test_every_card_names_what_exists():
     import tendsto
 
-    for entry in catalogue().values():
+    for entry in OURS:
         assert entry.summary
         for method in entry.card.method:
             value = tendsto
