@@ -40,8 +40,8 @@ def verdict_table(verdicts: Iterable[Verdict]) -> Table:
             Text(_fold(verdict.paper, _PAPER_WIDTH)),
             Text(_fold(verdict.claim, _CLAIM_WIDTH)),
             verdict.evidence,
-            Text(str(check.predicted) if check else ""),
-            Text(str(check.measured) if check else ""),
+            Text(_stack(check.predicted) if check else ""),
+            Text(_stack(check.measured) if check else ""),
             Text(verdict.control, style="dim" if verdict.control == "fails" else "yellow"),
             Text(verdict.verdict, style=_STYLES[verdict.verdict]),
             f"{verdict.seconds:.1f}",
@@ -105,6 +105,11 @@ class RunProgress:
 
     def _refresh(self) -> None:
         self._bar.update(self._task, description=", ".join(self._running.values()))
+
+
+def _stack(quantity: object) -> str:
+    """A number above its interval, the ends of an interval above each other."""
+    return str(quantity).replace(" [", "\n[").replace(", ", ",\n ")
 
 
 def _fold(name: str, width: int) -> str:
