@@ -109,7 +109,7 @@ class RunProgress:
 
 def _stack(quantity: object) -> str:
     """A number above its interval, the ends of an interval above each other."""
-    return str(quantity).replace(" [", "\n[").replace(", ", ",\n ")
+    return re.sub(r"(?<!^in) \[", "\n[", str(quantity)).replace(", ", ",\n ")
 
 
 def _fold(name: str, width: int) -> str:
