@@ -21,7 +21,7 @@ imports: .venv/dev
 	$(BIN)/lint-imports
 
 unit: .venv/dev system
-	$(BIN)/pytest --numprocesses 2 --dist loadscope
+	$(BIN)/pytest --numprocesses 2 --dist worksteal
 
 docs: .venv/dev
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet

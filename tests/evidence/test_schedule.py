@@ -75,10 +75,10 @@ def test_a_killed_run_leaves_no_process_and_goes_on_to_the_same_bits(reference, 
 
 
 def test_an_interrupted_run_says_what_is_kept_and_how_to_go_on(tmp_path):
-    process = command(tmp_path, "--workers", "2", seconds=2.0)
+    process = command(tmp_path, "--workers", "2", seconds=10.0)
     wait_for_a_verdict(process, tmp_path)
     process.send_signal(signal.SIGINT)
-    _, errors = process.communicate(timeout=10)
+    _, errors = process.communicate(timeout=30)
     assert process.returncode == 130
     last = errors.decode().strip().splitlines()[-1]
     assert last.startswith("tendsto: interrupted; ")
