@@ -75,7 +75,7 @@ def test_a_killed_run_leaves_no_process_and_goes_on_to_the_same_bits(reference, 
 
 
 def test_an_interrupted_run_says_what_is_kept_and_how_to_go_on(tmp_path):
-    process = command(tmp_path, "--workers", "2", seconds=10.0)
+    process = command(tmp_path, "--workers", "2", seconds=4.0)
     wait_for_a_verdict(process, tmp_path)
     process.send_signal(signal.SIGINT)
     _, errors = process.communicate(timeout=30)
