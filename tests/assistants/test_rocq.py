@@ -1,5 +1,6 @@
 """`Rocq`: true theorems pass; every known way to fake one, for real, does not."""
 
+import os
 import shutil
 
 import pytest
@@ -116,7 +117,10 @@ def test_rejects_every_proof_of_false(attack):
         ("Notation lt := (fun _ _ : nat => True). Theorem t : forall n : nat, lt n n. Proof (fun _ => I).", None),
         ("Theorem t : forall n : nat, n = 1 -> n < n + n. Proof. intros n ->. constructor. Qed.", None),
         ("Axiom unused : False. Theorem t : True. Proof I.", "True"),
-        ("Unset Guard Checking. Fixpoint f (n : nat) : False := f n. Theorem t : True. Proof I.", "True"),
+        (
+            "Unset Guard Checking. Fixpoint f (n : nat) : False := f n. Set Guard Checking. Theorem t : True. Proof I.",
+            "True",
+        ),
     ],
     ids=["notation", "abbreviation", "weaker statement", "unused axiom", "unused fixpoint"],
 )
@@ -187,6 +191,26 @@ def test_time_and_memory_run_out_as_ordinary_outcomes():
 def test_a_source_cannot_talk_its_way_to_another_outcome():
     talk = f'{GOOD} Goal True. idtac "Error: out of memory"; exact I. Qed.'
     assert check(talk, "forall n : nat, n + 0 = n").accepted
+
+
+@needs_rocq
+def test_a_checker_that_checks_nothing_is_noticed(tmp_path, monkeypatch):
+    checker = tmp_path / "bin" / "coqchk"
+    checker.parent.mkdir()
+    checker.write_text("""#!/bin/sh
+cat <<END
+* Theory: Set is predicative
+* Axioms: <none>
+* Constants/Inductives relying on type-in-type: <none>
+* Constants/Inductives relying on unsafe (co)fixpoints: <none>
+* Inductives whose positivity is assumed: <none>
+END
+""")
+    checker.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{checker.parent}:{os.environ['PATH']}")
+    certificate = check(GOOD, "forall n : nat, n + 0 = n")
+    assert certificate.outcome == "rejected"
+    assert "left out submission, certificate" in certificate.theorems["t"].reason
 
 
 def test_says_how_to_get_rocq(monkeypatch):

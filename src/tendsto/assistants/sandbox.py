@@ -117,8 +117,8 @@ class Sandbox:
         visible = [("--ro-bind-try", path, path) for path in (*_SYSTEM, *self.programs)]
         return [
             *("bwrap", "--unshare-all", "--die-with-parent", "--cap-drop", "ALL"),
-            *(word for triple in visible for word in triple),
             *("--proc", "/proc", "--dev", "/dev", "--tmpfs", "/tmp"),
+            *(word for triple in visible for word in triple),
             *("--bind", str(directory), str(directory), "--chdir", str(directory)),
         ]
 
