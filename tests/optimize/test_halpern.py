@@ -111,6 +111,12 @@ def test_seeds_and_grids_pay_only_for_their_own_coins():
     np.testing.assert_array_equal(costs[0], costs[1])
 
 
+def test_the_first_coin_has_the_first_probability():
+    trace = tt.run(VarianceReducedHalpern.theory(FREE), FREE, jnp.zeros(4), steps=1, seeds=1_000, record="objective")
+    renewed = trace.final("gradients") == 60
+    assert abs(renewed.mean() - 4 / 6) < 4 * math.sqrt(2 / 9 / 1_000)
+
+
 def test_always_renewing_is_the_anchored_gradient_method():
     method = VarianceReducedHalpern(0.05, batch=3, probability=1.0)
     trace = tt.run(method, FREE, jnp.ones(4), steps=50, record="objective")
@@ -169,6 +175,7 @@ def test_halpern_attains_the_worst_case_that_pepit_certifies(steps):
     problem = Operator(lambda x: jnp.clip(2 * x, -cap, cap), cocoercivity=0.5)
     method = Halpern.theory(problem)
     last = states(method, problem, jnp.ones(1), steps)[-1].x
+    assert float(last[0]) == pytest.approx(1 / (steps + 1), rel=1e-12)
     measured = float(jnp.abs(last - problem.forward_backward(last, method.step_size))[0])
     assert measured == pytest.approx(2 / (steps + 1), rel=1e-12)
     assert worst == pytest.approx(measured, rel=1e-3)

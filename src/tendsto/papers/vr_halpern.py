@@ -590,7 +590,7 @@ def _halpern_against_its_bound(problem: Inclusion, x0: Array, step_size: float, 
         points=list(range(steps + 1)),
     )
     bound = 2.0 * float(jnp.linalg.norm(x0)) / (trace["step"] + 1.0)
-    return Trace(trace.dataset.assign(ratio=trace["residual"] / bound))
+    return Trace(trace.dataset.assign(ratio=trace["residual"] / bound), trace.state)
 
 
 def _skeleton(budget: Budget, problem: Inclusion, x0: Array, step_size: float, steps: int) -> Finding:
@@ -601,11 +601,17 @@ def _skeleton(budget: Budget, problem: Inclusion, x0: Array, step_size: float, s
     shared: dict[str, Any] = {"steps": 200, "key": budget.key, "record": ["objective"]}
     renewed = run(dataclasses.replace(theory, probability=1.0), field, jnp.ones(8), **shared)
     plain = run(Optax(anchored_gradient(float(theory.step_size))), field.problem, jnp.ones(8), **shared)
-    ratio = _halpern_against_its_bound(problem, x0, step_size, steps)["ratio"].values[0]
+    trace = _halpern_against_its_bound(problem, x0, step_size, steps)
+    ratio, last = trace["ratio"].values[0], float(jnp.linalg.norm(trace.x) / jnp.linalg.norm(x0))
     return Finding(
         [
             Check("largest ‖x_k − T x_k‖ (k + 1) / (2 R)", at_most(1.0 + 1e-12), Estimate.exact(ratio.max())),
             Check("the same at the last step", equal_to(1.0, relative=1e-10), Estimate.exact(ratio[-1])),
+            Check(
+                "distance of the last iterate from the solution, relative to R",
+                equal_to(1.0 / (steps + 1.0), relative=1e-10),
+                Estimate.exact(last),
+            ),
             Check(
                 "distance from anchored gradient steps with p_k = 1",
                 at_most(1e-12),
