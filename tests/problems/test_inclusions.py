@@ -210,6 +210,15 @@ def test_the_subproblem_is_solved_by_the_exact_resolvent():
         assert float(jnp.max(direction) - direction @ point) == pytest.approx(0.0, abs=1e-10)
 
 
+def test_the_subproblem_shrinks_by_its_own_step_size():
+    # For h = 0.3 ||.||_1 and A = I - u + eta G: minimise 0.3 tau eta |z| + (z - v)^2 / 2 + tau (z - u)^2 / 2 by hand.
+    field = GradientField(LeastSquares(FEATURES, TARGETS, regulariser=L1(0.3)))
+    u, v, eta, tau = np.array([1.0, -2.0, 0.1]), np.array([3.0, 0.5, -0.2]), 2.0, 0.5
+    mean, threshold = (v + tau * u) / (1 + tau), 0.3 * tau * eta / (1 + tau)
+    expected = np.sign(mean) * np.maximum(np.abs(mean) - threshold, 0.0)
+    np.testing.assert_allclose(ProximalSubproblem(field, jnp.asarray(u), eta).resolvent(jnp.asarray(v), tau), expected)
+
+
 def test_audit_finds_what_is_not_monotone():
     found = audit(GAME, GAME.uniform)
     assert found.monotonicity == pytest.approx(0.0, abs=1e-10)
