@@ -83,6 +83,11 @@ def test_two_classes_of_any_kind_and_frames_are_accepted():
     np.testing.assert_array_equal(problem.targets, PROBLEMS["logistic"].targets)
 
 
+def test_single_precision_features_stay_single():
+    problem = tt.problems.LogisticRegression(DATA.features.astype(np.float32), DATA.targets, l2=1e-2)
+    assert problem.gradient(jnp.zeros(30, jnp.float32)).dtype == jnp.float32
+
+
 def test_separable_data_without_l2_has_no_minimiser():
     with pytest.raises(ValueError, match="separable"):
         tt.problems.LogisticRegression([[1.0], [2.0], [-1.0]], [1, 1, 0]).solved()

@@ -39,7 +39,8 @@ def _signs(value: Any) -> Float[Array, " n"]:
     classes = np.unique(labels)
     if classes.size != 2:
         raise ValueError(f"targets: expected exactly two classes, got {classes.size}: {classes[:5]}")
-    return jnp.asarray(np.where(labels == classes[1], 1.0, -1.0))
+    # Weakly typed, so that they do not promote 32-bit features.
+    return jnp.where(jnp.asarray(labels == classes[1]), 1.0, -1.0)
 
 
 class LinearModel(FiniteSum):
