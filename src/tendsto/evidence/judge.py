@@ -20,6 +20,7 @@ from tendsto.evidence import figures, provenance
 from tendsto.evidence.claim import Budget, Claim, ClaimFunction, NotRun
 from tendsto.evidence.finding import Check, Finding
 from tendsto.evidence.verdict import ControlResult, Ruling, Table, Verdict
+from tendsto.extras import MissingExtra
 
 # Drawing styles and standard output belong to the process: two claims in one process take turns.
 _TURN = threading.Lock()
@@ -129,7 +130,7 @@ def _run(function: ClaimFunction, budget: Budget) -> _Run:
         )
         tables = {title: Table.from_frame(frame) for title, frame in finding.tables.items()}
         return _Run(function, finding, exhibits, tables)
-    except NotRun as error:
+    except (NotRun, MissingExtra) as error:
         return _Run(function, obstacle=str(error) or "a requirement is missing here")
     except Exception as error:
         return _Run(function, obstacle=f"error: {_describe(error, function.__module__)}", errored=True)
