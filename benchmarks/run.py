@@ -9,12 +9,11 @@ compilation is left out of the times and reported apart. A ratio above 1 means `
 
 from __future__ import annotations
 
-import argparse
+import functools
 import json
 import resource
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 
 import jax
@@ -25,6 +24,7 @@ from rich.console import Console
 from rich.table import Table
 
 import tendsto as tt
+from benchmarks.contest import options, ratios, seconds, spread, turns
 from tendsto.iteration import Cost, Method, State, record_steps
 
 BATCH, ROWS, STEP_SIZE, POINTS = 8, 200, 1e-3, 50
@@ -128,56 +128,41 @@ def _optax() -> tuple[optax.GradientTransformation, Callable, Callable]:
 PEERS = {"NumPy loop": with_numpy, "loop over jitted steps": with_jitted_steps, "optax training loop": with_optax_loop}
 
 
-def seconds(call: Callable, *arguments: object) -> float:
-    began = time.perf_counter()
-    call(*arguments)
-    return time.perf_counter() - began
-
-
 def compare(d: int, seeds: int, steps: int, rounds: int) -> list[dict]:
     """Median, smallest and largest ratio of each peer's time to ours over `rounds` rounds of turns."""
     problem = make_problem(d)
     compiling = seconds(with_tendsto, problem, steps, seeds)
-    times: dict[str, list[float]] = {name: [] for name in ("tendsto", *PEERS)}
     for peer in PEERS.values():
         peer(problem, 2, seeds)
-    for _ in range(rounds):
-        times["tendsto"].append(seconds(with_tendsto, problem, steps, seeds))
-        for name, peer in PEERS.items():
-            times[name].append(seconds(peer, problem, steps, seeds))
-    ours = np.array(times["tendsto"])
+    contenders = {"tendsto": with_tendsto} | PEERS
+    times = turns({name: functools.partial(call, problem, steps, seeds) for name, call in contenders.items()}, rounds)
     return [
         {
             "d": d,
             "seeds": seeds,
             "steps": steps,
             "peer": name,
-            "tendsto_seconds": float(np.median(ours)),
+            "tendsto_seconds": float(np.median(times["tendsto"])),
             "first_call_seconds": compiling,
-            "ratio": float(np.median(times[name] / ours)),
-            "low": float(np.min(times[name] / ours)),
-            "high": float(np.max(times[name] / ours)),
+            "ratio": ratio,
         }
-        for name in PEERS
+        for name, ratio in ratios(times).items()
     ]
 
 
 def recording(d: int, seeds: int, steps: int, rounds: int) -> dict:
     """The extra time that 50 recorded points take, as a fraction of a run that records only its two ends."""
     problem = make_problem(d)
-    times: dict[int, list[float]] = {1: [], POINTS: []}
-    for points in times:
-        with_tendsto(problem, steps, seeds, points)
-    for _ in range(rounds):
-        for points, kept in times.items():
-            kept.append(seconds(with_tendsto, problem, steps, seeds, points))
-    extra = np.array(times[POINTS]) / np.array(times[1]) - 1
+    times = turns(
+        {str(points): functools.partial(with_tendsto, problem, steps, seeds, points) for points in (1, POINTS)}, rounds
+    )
+    extra = times[str(POINTS)] / times["1"] - 1
     return {
         "d": d,
         "seeds": seeds,
         "steps": steps,
         "extra": float(np.median(extra)),
-        "seconds": float(np.median(times[POINTS])),
+        "seconds": float(np.median(times[str(POINTS)])),
     }
 
 
@@ -233,16 +218,11 @@ def peak() -> float:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--quick", action="store_true", help="fewer sizes and rounds")
-    parser.add_argument("--json", action="store_true", help="one JSON object a line instead of tables")
-    options = parser.parse_args()
-    jax.config.update("jax_enable_x64", True)
-
-    rounds = 3 if options.quick else 5
+    chosen = options(__doc__)
+    rounds = 3 if chosen.quick else 5
     sizes = (
         [(20, 1), (20, 100), (1_000, 10)]
-        if options.quick
+        if chosen.quick
         else [(d, seeds) for d in (20, 100, 1_000, 10_000) for seeds in (1, 10, 100)]
     )
     comparisons = [
@@ -252,7 +232,7 @@ def main() -> None:
     federated = many_rounds()
     memory = [peak_memory(steps) for steps in (1_000, 10_000, 100_000, 1_000_000)]
 
-    if options.json:
+    if chosen.json:
         for row in [*comparisons, *recordings, federated, *memory]:
             print(json.dumps(row))
         return
@@ -267,7 +247,7 @@ def main() -> None:
             *(f"{first[name]:,}" for name in ("d", "seeds", "steps")),
             f"{first['tendsto_seconds']:.3f} s",
             f"{first['first_call_seconds']:.2f} s",
-            *(f"{row['ratio']:.1f} [{row['low']:.1f}, {row['high']:.1f}]" for row in group),
+            *(spread(row["ratio"]) for row in group),
         )
     console.print(table)
     for row in recordings:

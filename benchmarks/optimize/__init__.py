@@ -1,0 +1,1 @@
+"""Methods for one machine, beside their peers."""
