@@ -211,9 +211,17 @@ def test_a_paper_is_shown_with_its_claims_and_verdicts(tmp_path):
     ):
         assert words in shown
     plain = json.loads(tendsto("show", "toy-sums", "--json", "--out", tmp_path).stdout)
+    assert [method["name"] for method in plain["methods"]] == ["evidence.Estimate"]
     verdicts = {claim["claim"]: [it["verdict"] for it in claim["verdicts"]] for claim in plain["claims"]}
     assert verdicts["worst_sum_is_bounded"] == ["fails"]
     assert verdicts["prover_agrees"] == []
+
+
+def test_a_paper_is_shown_with_the_formulas_of_its_methods():
+    shown = tendsto("show", "vr-halpern").stdout
+    assert "tendsto.optimize.Halpern\n  Halpern iteration of the forward-backward map" in shown
+    assert "x_(k+1) = λ_k x_0 + (1 - λ_k) T x_k" in shown
+    assert "λ_k = 1/(k+2)" in shown
 
 
 @pytest.mark.parametrize("arguments", [["--help"], ["-h"], ["check", "-h"], ["--version"], []])

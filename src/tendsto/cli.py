@@ -121,10 +121,12 @@ def papers(
 
 @app.command(epilog="Example: tendsto show ef21-w")
 def show(slug: Slug, as_json: AsJson = False, out: Out = Path("report")) -> None:
-    """Show a paper: what it states, its claims, and the last verdicts on them."""
+    """Show a paper: what it states, its methods with their formulas, its claims, and the last verdicts on them."""
+    from rich.padding import Padding
     from rich.text import Text
 
     from tendsto.evidence import Store
+    from tendsto.evidence.explanation import explain, unwrap
     from tendsto.evidence.notation import to_unicode
 
     entry = _paper(slug)
@@ -143,21 +145,30 @@ def show(slug: Slug, as_json: AsJson = False, out: Out = Path("report")) -> None
             }
             for name, claim in entry.claims.items()
         ]
-        typer.echo(json.dumps(_plain_card(entry) | {"summary": entry.summary, "claims": claims}))
+        methods = [vars(method) for method in explain(entry.card)]
+        typer.echo(json.dumps(_plain_card(entry) | {"summary": entry.summary, "methods": methods, "claims": claims}))
         return
     card, console = entry.card, _console()
     console.print(Text(card.title, style="bold"))
     console.print(Text(", ".join(card.authors)))
     console.print(Text(f"https://arxiv.org/abs/{card.arxiv}  {card.date}  {card.field}", style="dim"))
-    if card.method:
-        console.print(Text("  ".join(f"tendsto.{name}" for name in card.method), style="cyan"))
-    console.print(Text(f"\n{to_unicode(entry.summary)}\n"))
+    for paragraph in unwrap(entry.summary):
+        console.print(Text(f"\n{to_unicode(paragraph)}"))
+
+    def indented(text: str, by: int, style: str = "") -> None:
+        console.print(Padding(Text(to_unicode(text), style=style), (0, 0, 0, by), expand=False))
+
+    for method in explain(card):
+        console.print(Text(f"\ntendsto.{method.name}", style="cyan"))
+        indented(method.sentence, 2)
+        for formula in method.formulas:
+            indented(f"${formula}$", 4)
+    console.print()
     for name, claim in entry.claims.items():
         console.print(Text(f"{slug}/{name}", style="bold"))
-        console.print(Text(f"  {to_unicode(claim.statement)}  ({claim.source}; {claim.evidence})"))
+        indented(f"{claim.statement}  ({claim.source}; {claim.evidence})", 2)
         for verdict in verdicts[name]:
-            occasion = f"{verdict.verdict} at {verdict.budget}, seed {verdict.seed}"
-            console.print(Text(f"  {occasion}: {to_unicode(verdict.reason)}", style="dim"))
+            indented(f"{verdict.verdict} at {verdict.budget}, seed {verdict.seed}: {verdict.reason}", 2, "dim")
 
 
 @app.command(epilog="Example: tendsto check ef21-w --budget standard --workers 4")

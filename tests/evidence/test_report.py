@@ -222,3 +222,9 @@ def test_strips_of_every_shape():
     assert strip(Check("a", at_least(1), Estimate.exact(1))).band[1] == 1.0
     assert strip(Check("a", at_most(1), Estimate(0, -float("inf"), 2, "given"))).interval[0] == 0.0
     assert strip(Check("a", at_most(1), Estimate.exact(float("nan")))) is None
+
+
+def test_a_paper_page_explains_its_methods(report):
+    words = " ".join(page(report, "toy-sums.html").words.split())
+    assert "tendsto.evidence.Estimate" in words
+    assert "A measured number and the interval that holds it at the stated confidence." in words

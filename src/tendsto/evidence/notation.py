@@ -13,6 +13,7 @@ from pylatexenc.latex2text import LatexNodes2Text, MacroTextSpec, get_default_la
 
 _PIECES = re.compile(r"\$([^$]+)\$|`([^`]+)`")
 _SCRIPTS = re.compile(r"([_^])\{([^{}\\]*)\}")
+_FRACTIONS = re.compile(r"\\[td]frac(?![a-zA-Z])")  # the converter's parser knows no sizes
 _RELATIONS = {"le": "≤", "leq": "≤", "ge": "≥", "geq": "≥", "ne": "≠", "neq": "≠", "approx": "≈", "in": "∈"}
 _NAMESPACE = ' xmlns="http://www.w3.org/1998/Math/MathML"'
 _ELEMENTS = re.compile(
@@ -41,7 +42,7 @@ def to_unicode(text: str) -> str:
 
 
 def _one_line(latex: str) -> str:
-    grouped = _SCRIPTS.sub(lambda script: f"{script[1]}{{{_atom(script[2])}}}", latex)
+    grouped = _SCRIPTS.sub(lambda script: f"{script[1]}{{{_atom(script[2])}}}", _FRACTIONS.sub(r"\\frac", latex))
     return " ".join(_terminal().latex_to_text(f"${grouped}$").split())
 
 
@@ -57,7 +58,7 @@ def _terminal() -> LatexNodes2Text:
         parts = (l2tobj.nodelist_to_text([part]).strip() for part in node.nodeargd.argnlist)
         return "/".join(map(_atom, parts))
 
-    macros = [MacroTextSpec(name, fraction) for name in ("frac", "tfrac", "dfrac")]
+    macros = [MacroTextSpec("frac", fraction)]
     macros += [MacroTextSpec(name, f" {sign} ") for name, sign in _RELATIONS.items()]
     macros.append(MacroTextSpec("|", "‖"))
     context = get_default_latex_context_db()

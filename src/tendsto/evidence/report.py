@@ -13,6 +13,7 @@ from typing import Protocol, runtime_checkable
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from tendsto.evidence.claim import Budget, Claim, Paper
+from tendsto.evidence.explanation import explain
 from tendsto.evidence.notation import to_html
 from tendsto.evidence.store import Store
 from tendsto.evidence.strip import strip
@@ -63,7 +64,8 @@ def write_report(store: Store, papers: Mapping[str, PaperEntry]) -> Path:
             counts[verdict.verdict] += 1
     shown = {slug: entry for slug, entry in papers.items() if slug in rows}
     for slug, entry in shown.items():
-        _write(store.folder / f"{slug}.html", "paper.html.jinja", entry=entry, rows=rows[slug])
+        methods = explain(entry.card)
+        _write(store.folder / f"{slug}.html", "paper.html.jinja", entry=entry, methods=methods, rows=rows[slug])
     index = store.folder / "index.html"
     _write(index, "index.html.jinja", papers=shown, rows=rows, counts=counts)
     return index
