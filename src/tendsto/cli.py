@@ -197,9 +197,9 @@ def check(
     from tendsto.evidence import Budget, Store
     from tendsto.evidence import check as check_claims
     from tendsto.evidence.report import write_report
-    from tendsto.evidence.schedule import one_thread
     from tendsto.evidence.terminal import RunProgress, remarks, verdict_table
     from tendsto.papers import catalogue
+    from tendsto.workers import one_thread
 
     one_thread()
     claims, spend, store = _select(names or [], everything), Budget(budget.value, seed), Store(out)

@@ -92,7 +92,8 @@ class PCF:
 
     $$u_n = a(n)\,u_{n-1} + b(n)\,u_{n-2}, \qquad p_{-1} = 1,\; p_0 = a(0),\; q_{-1} = 0,\; q_0 = 1$$
 
-    and are computed in exact integers, by halving products of matrices $\begin{pmatrix}0 & b(k)\\ 1 & a(k)\end{pmatrix}$.
+    and are computed in exact integers, by halving the product of the matrices
+    $\begin{pmatrix}0 & b(k)\\ 1 & a(k)\end{pmatrix}$.
 
     **Arguments**
 
@@ -150,7 +151,7 @@ class PCF:
 
     @cached_property
     def discriminant(self) -> int:
-        r"""$A^2 + 4B$ with $A$, $B$ the coefficients of $n^d$ in $a$ and of $n^{2d}$ in $b$, for the least whole $d$."""
+        r"""$A^2 + 4B$ with $A$, $B$ the coefficients of $n^d$ in $a$ and of $n^{2d}$ in $b$, $d$ rounded up."""
         degree = math.ceil(self.degree)
         lead_a = self.a[0] if len(self.a) - 1 == degree else 0
         lead_b = self.b[0] if len(self.b) - 1 == 2 * degree else 0
@@ -230,10 +231,10 @@ class PCF:
         r"""A ball that provably contains the limit, with a radius of at most $10^{-\mathrm{digits}} \max(1, |L|)$.
 
         $L = (p_n + p_{n-1} f_n)/(q_n + q_{n-1} f_n)$ with $f_n$ the tail that begins at $b(n+1)$. Where
-        $|a_k|\,(2|a_k| - |a_{k+1}|) \ge 4|b_k|$ for all $k > n$, the theorem of Śleszyński and Pringsheim (in its weighted
-        form, weights $|a_{k+1}|/2$) gives convergence and $|f_n| \le |a_{n+1}|/2$; where all $b_k$ are positive and all
-        $a_k$ of one sign, $f_n$ lies between $0$ and $b_{n+1}/a_{n+1}$. From which $k$ on these inequalities between
-        polynomials hold is decided exactly.
+        $|a_k|\,(2|a_k| - |a_{k+1}|) \ge 4|b_k|$ for all $k > n$, the theorem of Śleszyński and Pringsheim (in its
+        weighted form, weights $|a_{k+1}|/2$) gives convergence and $|f_n| \le |a_{n+1}|/2$; where all $b_k$ are positive
+        and all $a_k$ of one sign, $f_n$ lies between $0$ and $b_{n+1}/a_{n+1}$. From which $k$ on these inequalities
+        between polynomials hold is decided exactly.
 
         **Arguments**
 
@@ -258,7 +259,9 @@ class PCF:
         depth = max(first, self._depth_for(digits))
         while True:
             if depth > max_depth:
-                raise NoLimit(f"{self}: {digits} digits need more than {max_depth} steps, convergence is {self.convergence}")
+                raise NoLimit(
+                    f"{self}: {digits} digits need more than {max_depth} steps, convergence is {self.convergence}"
+                )
             with flint.ctx.workdps(digits + 20):
                 ball = self._enclosure(depth, positive)
                 if ball.is_finite() and ball.rad() <= flint.arb(10) ** -digits * flint.arb(1).max(abs(ball.mid())):
@@ -305,8 +308,8 @@ class PCF:
 
         $$\delta_n = -1 - \frac{\log|L - p_n/q_n|}{\log\tilde q_n}, \qquad |L - p_n/q_n| = \tilde q_n^{-(1+\delta_n)}$$
 
-        with $\tilde q_n$ the denominator in lowest terms. If $\delta_n \ge \varepsilon > 0$ for infinitely many distinct
-        fractions, $L$ is irrational and its irrationality measure is at most $1 + 1/\varepsilon$.
+        with $\tilde q_n$ the denominator in lowest terms. If $\delta_n \ge \varepsilon > 0$ for infinitely many
+        distinct fractions, $L$ is irrational and its irrationality measure is at most $1 + 1/\varepsilon$.
 
         **Arguments**
 

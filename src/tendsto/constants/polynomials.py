@@ -5,12 +5,12 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from numbers import Integral, Rational
-from typing import Any
+from typing import Any, TypeAlias
 
 import flint
 import sympy
 
-Polynomial = int | Sequence[int] | sympy.Expr | sympy.Poly | flint.fmpz_poly
+Polynomial: TypeAlias = int | Sequence[int] | sympy.Expr | sympy.Poly | flint.fmpz_poly
 """An integer, integer coefficients from the highest power down, or a SymPy or FLINT polynomial in one variable."""
 
 MAX_DEGREE = 64
@@ -80,8 +80,8 @@ def to_latex(found: Sequence[int], variable: str = "n") -> str:
 def positive_from(polynomial: flint.fmpz_poly) -> int | None:
     """A $k_0 \\ge 1$ with $p(k) > 0$ for every integer $k \\ge k_0$; none if there is none.
 
-    Beyond Fujiwara's bound on its roots a polynomial has the sign of its leading coefficient. From there $k_0$ goes down
-    while the value stays positive, a thousand integers at most.
+    Beyond Fujiwara's bound on its roots a polynomial has the sign of its leading coefficient. From there $k_0$ goes
+    down while the value stays positive, a thousand integers at most.
     """
     degree = polynomial.degree()
     if degree < 0 or polynomial[degree] < 0:
