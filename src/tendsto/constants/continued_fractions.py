@@ -70,18 +70,19 @@ class FactorialReduction:
     - `depth`: $n$.
     - `ratio`: $\log g_n / (d \log n!)$ with $d = \max(\deg a, \deg b/2)$; near 1 where all of it cancels, and
       near 0 where hardly any does.
-    - `growth`: $s_n = \log\tilde q_n / n$, which tends to a constant exactly where all of it cancels.
-    - `slope`: $(s_n - s_{n/2})/\log 2$, near 0 with factorial reduction; without, the part of $d$ that is left.
+    - `growth`: $\log\tilde q_n / n$, which tends to a constant exactly where all of it cancels.
+    - `left`: the part of $d$ that does not cancel, $d - (\gamma_n - \gamma_{n/2})/\log 2$ with
+      $\gamma_n = \log g_n / n$; near 0 with factorial reduction.
     """
 
     depth: int
     ratio: float
     growth: float
-    slope: float
+    left: float
 
     def __bool__(self) -> bool:
-        """Whether the slope is below a quarter: the growth is exponential, not factorial."""
-        return self.slope < 0.25
+        """Whether less than a quarter of a factorial is left: the reduced denominators grow only exponentially."""
+        return self.left < 0.25
 
 
 @dataclass(frozen=True, init=False)
@@ -232,8 +233,8 @@ class PCF:
 
         $L = (p_n + p_{n-1} f_n)/(q_n + q_{n-1} f_n)$ with $f_n$ the tail that begins at $b(n+1)$. Where
         $|a_k|\,(2|a_k| - |a_{k+1}|) \ge 4|b_k|$ for all $k > n$, the theorem of Śleszyński and Pringsheim (in its
-        weighted form, weights $|a_{k+1}|/2$) gives convergence and $|f_n| \le |a_{n+1}|/2$; where all $b_k$ are positive
-        and all $a_k$ of one sign, $f_n$ lies between $0$ and $b_{n+1}/a_{n+1}$. From which $k$ on these inequalities
+        weighted form, weights $|a_{k+1}|/2$) gives convergence and $|f_n| \le |a_{n+1}|/2$; where all $b_k$ are
+        positive and all $a_k$ of one sign, $f_n$ lies between $0$ and $b_{n+1}/a_{n+1}$. From which $k$ on these inequalities
         between polynomials hold is decided exactly.
 
         **Arguments**
@@ -339,10 +340,10 @@ class PCF:
         validation.integer("depth", depth, low=4)
         half, full = self.convergents([depth // 2, depth])
         factorial = self.degree * math.lgamma(depth + 1)
-        growths = [log(each.reduced_denominator) / each.depth for each in (half, full)]
+        before, now = (log(each.common_factor) / each.depth for each in (half, full))
         return FactorialReduction(
             depth,
             log(full.common_factor) / factorial if factorial else 1.0,
-            growths[1],
-            (growths[1] - growths[0]) / math.log(full.depth / half.depth),
+            log(full.reduced_denominator) / depth,
+            self.degree - (now - before) / math.log(full.depth / half.depth),
         )
