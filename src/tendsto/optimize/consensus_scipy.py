@@ -31,7 +31,7 @@ _MESSAGES = {
     _NONFINITE: "The consensus point is not finite: fun was finite at no particle, or the particles diverged.",
     STOPPED_BY_CALLBACK: "`callback` raised `StopIteration`.",
 }
-_HISTORY = ("trajectory", "values", "variance", "effective_sample_size")
+_HISTORY = ("trajectory", "fun_trajectory", "variance", "effective_sample_size")
 
 
 def consensus_based(
@@ -98,10 +98,10 @@ def consensus_based(
 
     **Returns** a `scipy.optimize.OptimizeResult`: `x` is the consensus point and `fun` its value, `best_x` and
     `best_fun` belong to the best point seen; `nit`, `nfev`, `success`, `status`, `message` as in SciPy; `trajectory`
-    holds the consensus point at the start and after every iteration, shape `(nit + 1, d)`, with its `values`, the
-    `variance` (mean squared distance from it) and the `effective_sample_size`, shapes `(nit + 1,)`; `particles` are
-    the last ones. `status` is 0 for
-    consensus, 1 and 2 for the limits, 3 if the consensus point is not finite, 99 for a callback that stopped it.
+    holds the consensus point at the start and after every iteration, shape `(nit + 1, d)`; `fun_trajectory` its values,
+    `variance` the mean squared distance from it and `effective_sample_size` that of the weights, shapes `(nit + 1,)`;
+    `particles` are the last ones. `status` is 0 for consensus, 1 and 2 for the limits, 3 if the consensus point is not
+    finite, 99 for a callback that stopped it.
 
     **Raises** `TypeError` or `ValueError` naming the argument; `ValueError` for `constraints`, which the method cannot
     honour.

@@ -255,10 +255,10 @@ def _schemes(budget: Budget) -> dict[str, Scheme]:
 
 
 def _canyon(axes: Axes, problem: GrandCanyon) -> None:
-    first, second = np.meshgrid(np.linspace(-4.0, 10.5, 200), np.linspace(-5.0, 10.0, 200))
+    first, second = np.meshgrid(np.linspace(-4.0, 10.5, 100), np.linspace(-5.0, 10.0, 100))
     points = jnp.stack([jnp.asarray(first), jnp.asarray(second)], axis=-1)
     heights = np.asarray(jax.vmap(jax.vmap(problem.objective))(points))
-    axes.contour(first, second, heights, levels=np.linspace(0.0, 60.0, 16), colors="grey", linewidths=0.5, alpha=0.5)
+    axes.contour(first, second, heights, levels=np.linspace(0.0, 60.0, 9), colors="grey", linewidths=0.5, alpha=0.5)
 
 
 @claim(
@@ -274,7 +274,7 @@ def particles_find_the_global_minimiser(budget: Budget) -> Finding:
     figure = Figure(figsize=(9, 8), layout="constrained")
     for axes, (name, trace) in zip(figure.subplots(2, 2).ravel(), traces.items(), strict=False):
         _canyon(axes, problem)
-        for path in trace["x"].values[:20]:
+        for path in trace["x"].values[:8]:
             axes.plot(path[:, 0], path[:, 1], lw=0.8, alpha=0.7)
         axes.plot(*_START, "k^")
         axes.plot(0.0, 0.0, "k*", ms=12)
