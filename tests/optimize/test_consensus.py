@@ -108,7 +108,7 @@ def test_trajectory_is_that_of_cbx(noise):
     for increment in INCREMENTS:
         # The peer's anisotropic amplitude is the difference with its sign: the same law, another path.
         sign = 1.0 if noise == "isotropic" else jnp.sign(state.particles - state.x)
-        state = method.advance(PROBLEM, state, sign * increment)
+        state = method.advance(PROBLEM, state, jnp.asarray(sign * increment))
         path.append(state.x)
     # The peer records the consensus point that each step moves to.
     np.testing.assert_allclose(np.array(path[:-1]), np.array(peer.history["consensus"]).reshape(-1, 3)[-40:], rtol=1e-8)
