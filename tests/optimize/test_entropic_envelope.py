@@ -47,7 +47,7 @@ def test_on_a_quadratic_the_step_is_proximal_and_the_value_known():
     np.testing.assert_allclose(envelope.proximal_step(x), proximal, rtol=1e-9)
     moreau = quadratic(proximal) + np.sum((x - proximal) ** 2) / (2 * tau)
     shift = np.log(np.linalg.det(np.eye(2) + tau * HESSIAN)) / (2 * inverse_temperature)
-    assert float(envelope.objective(x)) == pytest.approx(moreau + shift, rel=1e-9)
+    assert float(envelope.objective(x)) == pytest.approx(float(moreau + shift), rel=1e-9)
     assert float(envelope.step_size) == pytest.approx(tau)
 
 

@@ -1,10 +1,9 @@
-"""Landscapes against their formulas in NumPy, and their minima against a search by SciPy."""
+"""Landscapes against their formulas in NumPy, and their minima against a grid."""
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from scipy.optimize import differential_evolution
 
 from tendsto.problems import GrandCanyon, Rastrigin
 
@@ -34,10 +33,11 @@ def test_the_canyon_is_its_formula(problem, ripple):
 
 @pytest.mark.parametrize("problem", [GrandCanyon(), GrandCanyon.noisy(), Rastrigin([0.7, -1.2])])
 def test_the_minimum_is_where_it_is_said_to_be(problem):
-    found = differential_evolution(
-        lambda x: float(problem.objective(jnp.asarray(x))), [(-9, 9)] * 2, rng=0, maxiter=60, popsize=10
-    )
-    np.testing.assert_allclose(found.x, problem.minimiser, atol=1e-5)
+    axis = np.linspace(-9, 9, 721)
+    grid = np.stack(np.meshgrid(axis, axis), axis=-1).reshape(-1, 2)
+    values = np.asarray(jax.vmap(problem.objective)(grid))
+    assert values.min() >= 0.0
+    assert np.abs(grid[values.argmin()] - problem.minimiser).max() <= 0.05
     assert float(problem.minimum) == 0.0
     np.testing.assert_allclose(problem.gradient(problem.minimiser), 0.0, atol=1e-12)
 

@@ -336,7 +336,7 @@ class ConsensusHopping(_ParticleMethod):
         r"""$\tau = \alpha s^2$, the size of the proximal step that step number `count` stands for."""
         return float(value_at(self.inverse_temperature, count) * value_at(self.spread, count) ** 2)
 
-    def init(self, problem: Problem, x0: Float[Array, " d"], key: Key[Array, ""]) -> ParticleState:
+    def init(self, problem: Problem, x0: Float[Array, "..."], key: Key[Array, ""]) -> ParticleState:
         """Start at `x0`.
 
         **Raises** `ValueError` if it is not a vector.
