@@ -1,7 +1,11 @@
 """Methods for one machine."""
 
 from tendsto.optimize import schedules
+from tendsto.optimize.annealing import InverseLogarithm
 from tendsto.optimize.classifiers import BatchPerceptronClassifier, LogisticGDClassifier, PerceptronClassifier
+from tendsto.optimize.consensus import ConsensusBased, ConsensusHopping, consensus_point, effective_sample_size
+from tendsto.optimize.consensus_scipy import consensus_based
+from tendsto.optimize.entropic_envelope import EntropicEnvelope
 from tendsto.optimize.extragradient import ExtraAnchoredGradient, Extragradient
 from tendsto.optimize.factorized import FactorizedGradientDescent, error_lower_bound
 from tendsto.optimize.gradient import Optax
@@ -14,6 +18,7 @@ from tendsto.optimize.halpern import (
     harmonic_anchor,
     page_estimate,
 )
+from tendsto.optimize.langevin import AnnealedLangevin
 from tendsto.optimize.last_iterate_bound import (
     heavy_tail_last_iterate_bound,
     last_iterate_bound,
@@ -39,14 +44,19 @@ from tendsto.optimize.resolvent_halpern import (
 )
 
 __all__ = [
+    "AnnealedLangevin",
     "BatchPerceptron",
     "BatchPerceptronClassifier",
+    "ConsensusBased",
+    "ConsensusHopping",
+    "EntropicEnvelope",
     "Entropy",
     "Euclidean",
     "ExtraAnchoredGradient",
     "Extragradient",
     "FactorizedGradientDescent",
     "Halpern",
+    "InverseLogarithm",
     "LogisticGDClassifier",
     "LogisticGradientDescent",
     "MirrorDescent",
@@ -68,6 +78,9 @@ __all__ = [
     "anchored_gradient",
     "certified_residual",
     "certify",
+    "consensus_based",
+    "consensus_point",
+    "effective_sample_size",
     "error_lower_bound",
     "harmonic_anchor",
     "heavy_tail_last_iterate_bound",

@@ -14,6 +14,7 @@ from tendsto.problems.inclusions import (
     ProximalSubproblem,
     Sampling,
 )
+from tendsto.problems.landscapes import GrandCanyon, Rastrigin
 from tendsto.problems.linear_models import LeastSquares, LinearModel, LogisticRegression
 from tendsto.problems.lower_bounds import LastIterateLowerBound
 from tendsto.problems.matrix_sensing import MatrixSensing, random_low_rank
@@ -65,6 +66,7 @@ __all__ = [
     "Gaussian",
     "GaussianMeasurements",
     "GradientField",
+    "GrandCanyon",
     "IdentityMeasurements",
     "Inclusion",
     "LastIterateLowerBound",
@@ -88,6 +90,7 @@ __all__ = [
     "Problem",
     "ProximalSubproblem",
     "Rademacher",
+    "Rastrigin",
     "Regulariser",
     "Sampling",
     "Simplex",
