@@ -25,6 +25,7 @@ from tendsto.problems.measurements import (
     Measurements,
     isometry_distortion,
 )
+from tendsto.problems.networks import FrozenNetwork, NetworkProblem, freeze
 from tendsto.problems.noise import Gaussian, Noise, ParetoTail, Rademacher, SubWeibull
 from tendsto.problems.regularisers import L1, Ball, Box, Regulariser, Simplex, SquaredL2, Zero
 from tendsto.problems.saddle_points import (
@@ -62,6 +63,7 @@ __all__ = [
     "EuclideanNorm",
     "FiniteSum",
     "FiniteSumInclusion",
+    "FrozenNetwork",
     "Gaussian",
     "GaussianMeasurements",
     "GradientField",
@@ -79,6 +81,7 @@ __all__ = [
     "MatrixSensing",
     "Measurements",
     "Minibatch",
+    "NetworkProblem",
     "Noise",
     "Noisy",
     "Objective",
@@ -98,6 +101,7 @@ __all__ = [
     "audit",
     "batch_perceptron_worst_case",
     "dataset",
+    "freeze",
     "gaussian_separation",
     "isometry_distortion",
     "margin_certificate",
