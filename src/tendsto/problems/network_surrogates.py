@@ -45,8 +45,7 @@ def image_barycentre(images: int = 100, seed: int = 0) -> Surrogate:
     **Source**: the first experiment of arXiv:2510.01461, with digits for ImageNet and two layers for ResNet-18.
     """
     validation.integer("images", images, low=2, high=1797)
-    pixels = _digits()
-    chosen = pixels[np.random.default_rng(seed).choice(len(pixels), images, replace=False)]
+    chosen = _some_digits(images, seed)
     classifier = _digit_classifier()
 
     def network(x: Array) -> Array:
@@ -70,8 +69,8 @@ def path_counterfactual(latent: int = 16, seed: int = 0) -> Surrogate:
     \tfrac1{10}\bigl((\lVert x\rVert - \sqrt n)^2 - 1\bigr) \le 0$$
 
     with $c_{\text{ref}}$ and $c_{\text{alt}}$ the costs of the paths from corner to corner that are shortest on the
-    first and on a second map. The start is $x_0$, the first map. (The paper divides by 10 where 2.5 stands: its paths are
-    longer.)
+    first and on a second map. The start is $x_0$, the first map. (The paper divides by 10 where 2.5 stands: its
+    paths are longer.)
 
     **Arguments**
 
@@ -90,7 +89,7 @@ def path_counterfactual(latent: int = 16, seed: int = 0) -> Surrogate:
     def costs(x: Array) -> Array:
         return _terrain(kernels, _apply(decoder, x * spread + centre))
 
-    first, second = _two_maps(seed)
+    first, second = _some_digits(2, seed)
     x0, other = encoded(first), encoded(second)
     costs0 = costs(x0)
     reference, alternative = _shortest_path(np.asarray(costs0)), _shortest_path(np.asarray(costs(other)))
@@ -145,8 +144,14 @@ def wine_process(seed: int = 0) -> Surrogate:
 # --- Training: in single precision whatever the caller's, so that the weights are the same
 
 
-def _digits() -> NDArray[np.float32]:
-    return np.asarray(dataset("digits", standardise=False).features / 16.0, dtype=np.float32)
+def _digits() -> Array:
+    return jnp.asarray(dataset("digits", standardise=False).features / 16.0, dtype=jnp.float32)
+
+
+def _some_digits(number: int, seed: int) -> Array:
+    pixels = _digits()
+    chosen: Array = pixels[np.random.default_rng(seed).choice(len(pixels), number, replace=False)]
+    return chosen
 
 
 def _layers(sizes: Sequence[int], seed: int) -> Layers:
@@ -161,7 +166,8 @@ def _apply(layers: Layers, x: Array) -> Array:
     for weights, bias in layers[:-1]:
         x = jnp.tanh(x @ weights + bias)
     weights, bias = layers[-1]
-    return x @ weights + bias
+    outputs: Array = x @ weights + bias
+    return outputs
 
 
 def _trained(loss: Callable[[Any], Array], parameters: Any, steps: int, step_size: float) -> Any:
@@ -193,8 +199,8 @@ def _digit_classifier() -> Layers:
 
 @functools.cache
 def _digit_autoencoder(latent: int) -> tuple[Layers, Layers, Array, Array]:
-    """Encoder, decoder, and the mean and deviation of the codes of all digits."""
-    pixels = _digits()
+    """Encoder, decoder, and the mean and deviation of the codes they were trained on."""
+    pixels = _digits()[:600]
 
     def loss(both: tuple[Layers, Layers]) -> Array:
         encoder, decoder = both
@@ -212,33 +218,25 @@ def _terrain(kernels: Layers, image: Array) -> Array:
     for number, (weights, bias) in enumerate(kernels):
         cells = jax.nn.relu(cells) if number else cells
         cells = jax.lax.conv(cells, weights.astype(cells.dtype), (1, 1), "SAME") + bias[:, None, None]
-    return jax.nn.softplus(cells).reshape(image.shape)
+    costs: Array = jax.nn.softplus(cells).reshape(image.shape)
+    return costs
 
 
 @functools.cache
 def _terrain_network() -> Layers:
     """Trained on what a cell truly costs: from 0.8 to 9.2, more the brighter it and its surroundings are."""
-    pixels = _digits()
+    pixels = _digits()[:300]
     images = pixels.reshape(-1, 8, 8)
-    padded = np.pad(images, ((0, 0), (1, 1), (1, 1)))
-    surroundings = sum(padded[:, i : i + 8, j : j + 8] for i in range(3) for j in range(3)) / np.float32(9.0)
-    truth = (0.8 + 8.4 * images * np.sqrt(surroundings)).reshape(pixels.shape).astype(np.float32)
+    padded = jnp.pad(images, ((0, 0), (1, 1), (1, 1)))
+    surroundings = jnp.mean(jnp.stack([padded[:, i : i + 8, j : j + 8] for i in range(3) for j in range(3)]), axis=0)
+    truth = (0.8 + 8.4 * images * jnp.sqrt(surroundings)).reshape(pixels.shape)
     keys = jax.random.split(jax.random.key(3))
     start = [
         (0.3 * jax.random.normal(keys[0], (6, 1, 3, 3), jnp.float32), jnp.zeros(6, jnp.float32)),
         (0.3 * jax.random.normal(keys[1], (1, 6, 3, 3), jnp.float32), jnp.zeros(1, jnp.float32)),
     ]
-    sample = slice(0, 300)
-    kernels: Layers = _trained(
-        lambda kernels: jnp.mean((_terrain(kernels, pixels[sample]) - truth[sample]) ** 2), start, 150, 0.03
-    )
+    kernels: Layers = _trained(lambda kernels: jnp.mean((_terrain(kernels, pixels) - truth) ** 2), start, 150, 0.03)
     return kernels
-
-
-def _two_maps(seed: int) -> NDArray[np.float32]:
-    pixels = _digits()
-    chosen: NDArray[np.float32] = pixels[np.random.default_rng(seed).choice(len(pixels), 2, replace=False)]
-    return chosen
 
 
 def _shortest_path(costs: NDArray[Any]) -> NDArray[np.float64]:
@@ -260,8 +258,8 @@ def _shortest_path(costs: NDArray[Any]) -> NDArray[np.float64]:
 def _wine_surrogate() -> Layers:
     features = dataset("wine", standardise=False).features
     controls, responses = features[:, [0, 5]], features[:, [6, 9, 10, 12]]
-    inputs = np.asarray((controls - controls.mean(axis=0)) / controls.std(axis=0), dtype=np.float32)
-    outputs = np.asarray(responses / responses.mean(axis=0), dtype=np.float32)
+    inputs = jnp.asarray((controls - controls.mean(axis=0)) / controls.std(axis=0), dtype=jnp.float32)
+    outputs = jnp.asarray(responses / responses.mean(axis=0), dtype=jnp.float32)
 
     def loss(layers: Layers) -> Array:
         return jnp.mean((jax.nn.softplus(_apply(layers, inputs)) - outputs) ** 2)
