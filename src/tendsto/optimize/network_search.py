@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -19,6 +19,7 @@ from tendsto.problems import FrozenNetwork, NetworkProblem
 Vector = NDArray[np.float64]
 
 
+@runtime_checkable
 class Attack(Protocol):
     """What the searches ask of an attack; `DirectionalAttack` is one."""
 

@@ -191,7 +191,8 @@ def _digit_classifier() -> Layers:
     pixels, labels = _digits(), dataset("digits").targets
 
     def loss(layers: Layers) -> Array:
-        return optax.softmax_cross_entropy_with_integer_labels(_apply(layers, pixels), labels).mean()
+        losses: Array = optax.softmax_cross_entropy_with_integer_labels(_apply(layers, pixels), labels)
+        return losses.mean()
 
     layers: Layers = _trained(loss, _layers([64, 32, 10], seed=0), steps=150, step_size=0.02)
     return layers
