@@ -81,7 +81,7 @@ def run_nomad(watched: Watched, start: np.ndarray, seed: int) -> None:
 
 def run_cobyqa(watched: Watched, start: np.ndarray, _: int) -> None:
     limits = {"maxfev": watched.budget, "target": watched.target, "radius_init": 1.0}
-    cobyqa.minimize(watched, start, bounds=Bounds(LOW, HIGH), options=limits)
+    cobyqa.minimize(watched, start, bounds=[(LOW, HIGH)] * len(start), options=limits)
 
 
 def run_cma(watched: Watched, start: np.ndarray, seed: int) -> None:

@@ -106,7 +106,7 @@ class _HybridSteps:
 
 
 def hybrid_direct_search(
-    fun: NetworkProblem,
+    fun: Callable[..., Any],
     x0: ArrayLike,
     args: Sequence[Any] = (),
     *,
@@ -198,7 +198,7 @@ def hybrid_direct_search(
 
 
 def attack_search(
-    fun: NetworkProblem,
+    fun: Callable[..., Any],
     x0: ArrayLike,
     args: Sequence[Any] = (),
     *,
@@ -307,7 +307,7 @@ def random_line_search(
 
 
 def projected_gradient_ascent(
-    fun: NetworkProblem,
+    fun: Callable[..., Any],
     x0: ArrayLike,
     args: Sequence[Any] = (),
     *,
