@@ -136,13 +136,19 @@ _PROBLEMS: Mapping[str, Callable[..., Surrogate]] = {
 }
 
 
+@functools.cache
+def _surrogate(name: str, seed: int) -> Surrogate:
+    """One problem, compiled once for a claim and its controls."""
+    return _PROBLEMS[name](seed=seed)
+
+
 def _success(attacks: Mapping[str, Any], budget: Budget) -> Finding:
     radii = np.geomspace(1e-3, 10.0, 5).tolist()
     checks, rows = [], []
     figure = Figure(figsize=(9.0, 3.2), layout="constrained")
     panels = figure.subplots(1, len(_PROBLEMS), sharey=True)
-    for axes, (name, build) in zip(panels, _PROBLEMS.items(), strict=True):
-        surrogate = build(seed=budget.seed)
+    for axes, name in zip(panels, _PROBLEMS, strict=True):
+        surrogate = _surrogate(name, budget.seed)
         rng = np.random.default_rng([budget.seed, 2])
         size = surrogate.start.size
         points = surrogate.start + rng.uniform(-1.0, 1.0, (budget.pick(15, 400, 2000), size))
@@ -585,8 +591,7 @@ def _comparison(name: str, budget: Budget, challenger: str = "hybrid", attack: A
     maxfev = budget.pick(1000, 4000, 20_000)
     marks = [mark for mark in (100, 200, 500, 1000, 4000, 20_000) if mark <= maxfev]
     curve = np.unique(np.geomspace(10, maxfev, 40).astype(int)).tolist()
-    surrogate = _PROBLEMS[name](seed=budget.seed)
-    problem, start = surrogate
+    problem, start = _surrogate(name, budget.seed)
     contenders = _contenders(name)
     if attack is not None:
         contenders["hybrid"][1]["attack"] = attack
