@@ -68,19 +68,21 @@ def test_points_of_the_sphere_are_uniform_on_its_faces():
     assert inner.mean() == pytest.approx(2.0 / 3.0, abs=0.05)  # the smaller of two uniforms on [0, 2]
 
 
-def transcription(fun, x, *, maxfev, r0, smallest, largest, seed, size):
+def transcription(fun, x, *, maxfev, r0, smallest, largest, seed, size, trials):
     """The method's three steps as a plain loop, with the same draws; the values and radii after each iteration."""
     rng, value, calls, radius, searches = np.random.default_rng(seed), fun(x), 1, r0, 0
     rows = [(value, calls, radius)]
     while calls < maxfev:
         trial = x + rng.uniform(-r0, r0, size)
         calls += 1
+        trials.append(trial)
         if fun(trial) < value:
             x, value = trial, fun(trial)
         else:
             searches += 1
             trial = x + random_on_sphere(size, min(r0 * np.sqrt(searches), largest), rng)
             calls += 1
+            trials.append(trial)
             if fun(trial) < value:
                 x, value, radius = trial, fun(trial), min(2 * radius, largest)
             else:
@@ -90,6 +92,7 @@ def transcription(fun, x, *, maxfev, r0, smallest, largest, seed, size):
                 for direction in [*columns, *(-column for column in columns)]:
                     trial = x + radius * direction / np.abs(direction).max()
                     calls += 1
+                    trials.append(trial)
                     if fun(trial) < value:
                         x, value, radius = trial, fun(trial), min(2 * radius, largest)
                         break
@@ -101,11 +104,18 @@ def transcription(fun, x, *, maxfev, r0, smallest, largest, seed, size):
 
 @pytest.mark.parametrize("fun", [rosen, lambda x: np.abs(x).sum() + np.floor(3 * np.abs(x)).max()])
 def test_iterations_are_those_of_the_pseudo_code(fun):
-    start = np.array([-1.2, 1.0, 0.7])
-    x, rows = transcription(fun, start, maxfev=400, r0=0.5, smallest=1e-9, largest=0.8, seed=7, size=3)
+    start, expected, seen = np.array([-1.2, 1.0, 0.7]), [], []
+    x, rows = transcription(fun, start, maxfev=400, r0=0.5, smallest=1e-9, largest=1.2, seed=7, size=3, trials=expected)
     result = search(
-        fun, start, maxfev=int(rows[-1, 1]), rng=7, initial_radius=0.5, final_radius=1e-9, largest_radius=0.8
+        lambda x: seen.append(x) or fun(x),
+        start,
+        maxfev=int(rows[-1, 1]),
+        rng=7,
+        initial_radius=0.5,
+        final_radius=1e-9,
+        largest_radius=1.2,
     )
+    np.testing.assert_allclose(seen[1:], expected, rtol=1e-9, atol=1e-12)
     np.testing.assert_allclose(result.x, x, rtol=1e-9, atol=1e-12)
     history = result.history
     assert {"covering", "search", "poll", "failure"} >= set(result.successes) >= {"poll", "failure"}
@@ -122,7 +132,8 @@ def test_it_converges_on_a_quadratic_of_known_minimiser(poll):
     result = search(lambda x: (x - shift) @ hessian @ (x - shift), np.zeros(4), poll=poll, covering_points=20)
     assert result.success
     assert result.status == 0
-    assert result.covered >= 20
+    values = result.history["objective"].values[0]
+    assert 20 <= result.covered == (values == values[-1]).sum() - 1
     np.testing.assert_allclose(result.x, shift, atol=1e-4)
     assert result.fun == pytest.approx((result.x - shift) @ hessian @ (result.x - shift))
 
