@@ -11,13 +11,16 @@ from tendsto.papers import catalogue, lr_perceptron
 OURS = [entry for entry in catalogue().values() if entry.module.startswith("tendsto.papers.")]
 CLAIMS = {f"{entry.card.slug}/{name}": claim for entry in OURS for name, claim in entry.claims.items()}
 
+# Claims that the measurements contradict; the paper's page says so, with the numbers.
+CONTRADICTED = {"directional-attacks/hybrid_outperforms_on_the_process"}
+
 
 @pytest.mark.parametrize("name", CLAIMS)
-def test_the_claim_holds_and_its_controls_fail(name):
+def test_the_verdict_is_that_of_the_page_and_the_controls_fail(name):
     verdict, _ = check_claim(CLAIMS[name], Budget("quick", seed=0))
     if verdict.verdict == "not run" and not verdict.errored:
         pytest.skip(verdict.reason)
-    assert verdict.verdict == "holds", verdict.reason
+    assert verdict.verdict == ("fails" if name in CONTRADICTED else "holds"), verdict.reason
     assert verdict.controls
     assert verdict.control == "fails"
 

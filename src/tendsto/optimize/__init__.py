@@ -2,9 +2,11 @@
 
 from tendsto.optimize import schedules
 from tendsto.optimize.annealing import InverseLogarithm
+from tendsto.optimize.attacks import DirectionalAttack
 from tendsto.optimize.classifiers import BatchPerceptronClassifier, LogisticGDClassifier, PerceptronClassifier
 from tendsto.optimize.consensus import ConsensusBased, ConsensusHopping, consensus_point, effective_sample_size
 from tendsto.optimize.consensus_scipy import consensus_based
+from tendsto.optimize.direct_search import cosine_measure, covering_direct_search, poll_basis
 from tendsto.optimize.entropic_envelope import EntropicEnvelope
 from tendsto.optimize.extragradient import ExtraAnchoredGradient, Extragradient
 from tendsto.optimize.factorized import FactorizedGradientDescent, error_lower_bound
@@ -27,6 +29,12 @@ from tendsto.optimize.last_iterate_bound import (
 )
 from tendsto.optimize.mirror_descent import MirrorDescent, proximal_sgd
 from tendsto.optimize.mirror_maps import Entropy, Euclidean, MirrorMap, Power
+from tendsto.optimize.network_search import (
+    attack_search,
+    hybrid_direct_search,
+    projected_gradient_ascent,
+    random_line_search,
+)
 from tendsto.optimize.perceptron import (
     BatchPerceptron,
     LogisticGradientDescent,
@@ -49,6 +57,7 @@ __all__ = [
     "BatchPerceptronClassifier",
     "ConsensusBased",
     "ConsensusHopping",
+    "DirectionalAttack",
     "EntropicEnvelope",
     "Entropy",
     "Euclidean",
@@ -76,20 +85,27 @@ __all__ = [
     "VarianceReducedForwardReflectedBackward",
     "VarianceReducedHalpern",
     "anchored_gradient",
+    "attack_search",
     "certified_residual",
     "certify",
     "consensus_based",
     "consensus_point",
+    "cosine_measure",
+    "covering_direct_search",
     "effective_sample_size",
     "error_lower_bound",
     "harmonic_anchor",
     "heavy_tail_last_iterate_bound",
+    "hybrid_direct_search",
     "iterations_to_separate",
     "last_iterate_bound",
     "last_iterate_quantile_bound",
     "optimal_base_step",
     "page_estimate",
+    "poll_basis",
+    "projected_gradient_ascent",
     "proximal_sgd",
+    "random_line_search",
     "rebalance",
     "resolvent_residual",
     "scale_by_gram",

@@ -26,6 +26,8 @@ from tendsto.problems.measurements import (
     Measurements,
     isometry_distortion,
 )
+from tendsto.problems.network_surrogates import Surrogate, image_barycentre, path_counterfactual, wine_process
+from tendsto.problems.networks import FrozenNetwork, NetworkProblem, freeze
 from tendsto.problems.noise import Gaussian, Noise, ParetoTail, Rademacher, SubWeibull
 from tendsto.problems.regularisers import L1, Ball, Box, Regulariser, Simplex, SquaredL2, Zero
 from tendsto.problems.saddle_points import (
@@ -63,6 +65,7 @@ __all__ = [
     "EuclideanNorm",
     "FiniteSum",
     "FiniteSumInclusion",
+    "FrozenNetwork",
     "Gaussian",
     "GaussianMeasurements",
     "GradientField",
@@ -81,6 +84,7 @@ __all__ = [
     "MatrixSensing",
     "Measurements",
     "Minibatch",
+    "NetworkProblem",
     "Noise",
     "Noisy",
     "Objective",
@@ -96,17 +100,22 @@ __all__ = [
     "Simplex",
     "SquaredL2",
     "SubWeibull",
+    "Surrogate",
     "Wrapped",
     "Zero",
     "audit",
     "batch_perceptron_worst_case",
     "dataset",
+    "freeze",
     "gaussian_separation",
+    "image_barycentre",
     "isometry_distortion",
     "margin_certificate",
     "misleading_loss_pair",
+    "path_counterfactual",
     "random_low_rank",
     "read_svmlight",
     "saddle_operator",
     "weighted_margin_bound",
+    "wine_process",
 ]
