@@ -26,6 +26,18 @@ from tendsto.problems.measurements import (
     isometry_distortion,
 )
 from tendsto.problems.noise import Gaussian, Noise, ParetoTail, Rademacher, SubWeibull
+from tendsto.problems.preference_games import PerturbedGame, PreferenceGame, SampledGame, kullback_leibler
+from tendsto.problems.preferences import (
+    AdditivePreferences,
+    FunctionPreferences,
+    LowRankPreferences,
+    MatrixPreferences,
+    Preferences,
+    bradley_terry,
+    circular_preferences,
+    cyclic_preferences,
+    random_preferences,
+)
 from tendsto.problems.regularisers import L1, Ball, Box, Regulariser, Simplex, SquaredL2, Zero
 from tendsto.problems.saddle_points import (
     Audit,
@@ -49,6 +61,7 @@ from tendsto.problems.stochastic import Minibatch, Noisy, Wrapped
 
 __all__ = [
     "L1",
+    "AdditivePreferences",
     "Audit",
     "Ball",
     "Blocks",
@@ -62,6 +75,7 @@ __all__ = [
     "EuclideanNorm",
     "FiniteSum",
     "FiniteSumInclusion",
+    "FunctionPreferences",
     "Gaussian",
     "GaussianMeasurements",
     "GradientField",
@@ -74,8 +88,10 @@ __all__ = [
     "LinearOnSimplex",
     "LinearSeparation",
     "LogisticRegression",
+    "LowRankPreferences",
     "MarginCertificate",
     "MatrixGame",
+    "MatrixPreferences",
     "MatrixSensing",
     "Measurements",
     "Minibatch",
@@ -85,10 +101,14 @@ __all__ = [
     "Operator",
     "OperatorSum",
     "ParetoTail",
+    "PerturbedGame",
+    "PreferenceGame",
+    "Preferences",
     "Problem",
     "ProximalSubproblem",
     "Rademacher",
     "Regulariser",
+    "SampledGame",
     "Sampling",
     "Simplex",
     "SquaredL2",
@@ -97,12 +117,17 @@ __all__ = [
     "Zero",
     "audit",
     "batch_perceptron_worst_case",
+    "bradley_terry",
+    "circular_preferences",
+    "cyclic_preferences",
     "dataset",
     "gaussian_separation",
     "isometry_distortion",
+    "kullback_leibler",
     "margin_certificate",
     "misleading_loss_pair",
     "random_low_rank",
+    "random_preferences",
     "read_svmlight",
     "saddle_operator",
     "weighted_margin_bound",

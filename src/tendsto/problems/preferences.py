@@ -1,0 +1,298 @@
+"""Who is preferred to whom: pairwise preferences over a finite set of actions, dense or structured."""
+
+from __future__ import annotations
+
+import abc
+from collections.abc import Callable
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Int, Key
+
+from tendsto import validation
+
+
+class Preferences(eqx.Module):
+    r"""Probabilities $P(y \succ y') = 1 - P(y' \succ y)$ that action $y$ is preferred to $y'$, in each context.
+
+    Nothing is assumed of them otherwise; in particular they may be intransitive. A subclass answers two questions,
+    and need not hold a matrix to do so. Leading axes of its arrays are contexts, and broadcast.
+    """
+
+    @property
+    @abc.abstractmethod
+    def actions(self) -> int:
+        """$|Y|$, the number of actions."""
+
+    @property
+    @abc.abstractmethod
+    def contexts(self) -> tuple[int, ...]:
+        """The shape of the axes of contexts, `()` if there is one context."""
+
+    @abc.abstractmethod
+    def win_rates(self, policy: Float[Array, "*contexts actions"]) -> Float[Array, "*contexts actions"]:
+        r"""$P(y \succ \pi) = \sum_{y'} \pi(y') P(y \succ y')$ for every action $y$; $\pi$ in probabilities."""
+
+    @abc.abstractmethod
+    def rows(self, actions: Int[Array, " *contexts"]) -> Float[Array, "*contexts actions"]:
+        r"""$P(\cdot \succ y')$ for one action $y'$ in each context."""
+
+
+class MatrixPreferences(Preferences):
+    r"""Preferences given by a matrix.
+
+    **Arguments**: `matrix`, entry $(y, y')$ being $P(y \succ y')$, shape `(…, actions, actions)`.
+
+    **Raises** `ValueError` if it is not square, leaves $[0, 1]$, or does not sum to one with its transpose.
+    """
+
+    matrix: Float[Array, "*contexts actions actions"] = eqx.field(
+        converter=lambda value: validation.finite_array("matrix", value)
+    )
+
+    def __check_init__(self) -> None:
+        shape = self.matrix.shape
+        if len(shape) < 2 or shape[-1] != shape[-2]:
+            raise ValueError(f"matrix: expected shape (…, actions, actions), got {shape}")
+        validation.real("matrix", self.matrix, low=0.0, high=1.0)
+        if isinstance(self.matrix, jax.core.Tracer):
+            return
+        defect = np.abs(np.asarray(self.matrix + jnp.swapaxes(self.matrix, -1, -2)) - 1.0).max()
+        if defect > 32 * np.finfo(self.matrix.dtype).eps:
+            raise ValueError(f"matrix: P(y, y') + P(y', y) must be 1, differs from it by {defect:.3g}")
+
+    @property
+    def actions(self) -> int:
+        return self.matrix.shape[-1]
+
+    @property
+    def contexts(self) -> tuple[int, ...]:
+        return self.matrix.shape[:-2]
+
+    def win_rates(self, policy: Float[Array, "*contexts actions"]) -> Float[Array, "*contexts actions"]:
+        return jnp.einsum("...ij,...j->...i", self.matrix, policy)
+
+    def rows(self, actions: Int[Array, " *contexts"]) -> Float[Array, "*contexts actions"]:
+        columns = jnp.swapaxes(self.matrix, -1, -2)
+        shape = jnp.broadcast_shapes(self.contexts, actions.shape)
+        chosen = jnp.broadcast_to(actions, shape)[..., None, None]
+        return jnp.take_along_axis(jnp.broadcast_to(columns, (*shape, *columns.shape[-2:])), chosen, axis=-2)[..., 0, :]
+
+
+class LowRankPreferences(Preferences):
+    r"""$P(y \succ y') = \frac12 + u_y^\top S u_{y'}$ with a skew-symmetric $S$: a query costs $O(|Y| r)$.
+
+    **Arguments**
+
+    - `features`: $u_y$, one row an action, shape `(…, actions, r)`.
+    - `skew`: $S = -S^\top$, shape `(r, r)`.
+
+    **Raises** `ValueError` if `skew` has another shape or is not skew-symmetric, or if
+    $\max_y \lVert u_y\rVert \max_y \lVert S u_y\rVert > \frac12$, the bound that keeps every preference a probability
+    without looking at all pairs.
+    """
+
+    features: Float[Array, "*contexts actions r"] = eqx.field(
+        converter=lambda value: validation.finite_array("features", value)
+    )
+    skew: Float[Array, "r r"] = eqx.field(converter=lambda value: validation.finite_array("skew", value, ndim=2))
+
+    def __check_init__(self) -> None:
+        if self.features.ndim < 2:
+            raise ValueError(f"features: expected shape (…, actions, r), got {self.features.shape}")
+        rank = self.features.shape[-1]
+        if self.skew.shape != (rank, rank):
+            raise ValueError(f"skew: expected shape {(rank, rank)} for these features, got {self.skew.shape}")
+        if isinstance(self.features, jax.core.Tracer) or isinstance(self.skew, jax.core.Tracer):
+            return
+        if (self.skew != -self.skew.T).any():
+            raise ValueError("skew: must equal minus its transpose")
+        largest = jnp.linalg.norm(self.features, axis=-1).max() * jnp.linalg.norm(self._turned, axis=-1).max()
+        if largest > 0.5 * (1 + 32 * np.finfo(self.features.dtype).eps):
+            raise ValueError(
+                f"features: |u| |S u| must not exceed 1/2, it reaches {float(largest):.3g}; scale them down"
+            )
+
+    @property
+    def actions(self) -> int:
+        return self.features.shape[-2]
+
+    @property
+    def contexts(self) -> tuple[int, ...]:
+        return self.features.shape[:-2]
+
+    @property
+    def _turned(self) -> Float[Array, "*contexts actions r"]:
+        return self.features @ self.skew
+
+    def win_rates(self, policy: Float[Array, "*contexts actions"]) -> Float[Array, "*contexts actions"]:
+        mean = jnp.einsum("...ij,...i->...j", self.features, policy)
+        return 0.5 + jnp.einsum("...ij,...j->...i", self._turned, mean)
+
+    def rows(self, actions: Int[Array, " *contexts"]) -> Float[Array, "*contexts actions"]:
+        shape = jnp.broadcast_shapes(self.contexts, actions.shape)
+        features = jnp.broadcast_to(self.features, (*shape, *self.features.shape[-2:]))
+        chosen = jnp.take_along_axis(features, jnp.broadcast_to(actions, shape)[..., None, None], axis=-2)[..., 0, :]
+        return 0.5 + jnp.einsum("...ij,...j->...i", self._turned, chosen)
+
+
+class AdditivePreferences(Preferences):
+    r"""$P(y \succ y') = \frac12 + \frac12 (s_y - s_{y'})$: transitive, with an equilibrium in closed form.
+
+    $P(y \succ \pi)$ is $s_y/2$ up to a constant, whatever $\pi$ is, so that $\pi^\star \propto
+    \pi_{\mathrm{ref}}\, e^{s/(2\beta)}$.
+
+    **Arguments**: `scores`, $s$, shape `(…, actions)`, whose span must not exceed 1.
+
+    **Raises** `ValueError` if it does.
+    """
+
+    scores: Float[Array, "*contexts actions"] = eqx.field(
+        converter=lambda value: validation.finite_array("scores", value)
+    )
+
+    def __check_init__(self) -> None:
+        if self.scores.ndim == 0:
+            raise ValueError("scores: expected shape (…, actions), got a number")
+        if isinstance(self.scores, jax.core.Tracer):
+            return
+        widest = float(jnp.ptp(self.scores, axis=-1).max())
+        if widest > 1.0 + 32 * float(np.finfo(self.scores.dtype).eps):
+            raise ValueError(f"scores: must lie within 1 of each other, their span is {widest:.3g}")
+
+    @property
+    def actions(self) -> int:
+        return self.scores.shape[-1]
+
+    @property
+    def contexts(self) -> tuple[int, ...]:
+        return self.scores.shape[:-1]
+
+    def win_rates(self, policy: Float[Array, "*contexts actions"]) -> Float[Array, "*contexts actions"]:
+        mean = jnp.sum(self.scores * policy, axis=-1, keepdims=True)
+        return 0.5 + 0.5 * (self.scores - mean)
+
+    def rows(self, actions: Int[Array, " *contexts"]) -> Float[Array, "*contexts actions"]:
+        shape = jnp.broadcast_shapes(self.contexts, actions.shape)
+        scores = jnp.broadcast_to(self.scores, (*shape, self.actions))
+        return 0.5 + 0.5 * (scores - jnp.take_along_axis(scores, jnp.broadcast_to(actions, shape)[..., None], axis=-1))
+
+
+class FunctionPreferences(Preferences):
+    r"""Preferences that a function computes for each pair of actions, a block of rows at a time.
+
+    A query costs $|Y|^2$ calls of the function and memory for `block` rows. The same preferences hold in every
+    context.
+
+    **Arguments**
+
+    - `function`: $P(y \succ y')$ from what describes $y$ and $y'$, a JAX function of two items.
+    - `items`: what describes the actions, an array whose first axis has one entry an action.
+    - `block`: how many rows are computed at once.
+
+    **Raises** `TypeError` or `ValueError` naming the argument. That the function's values sum to one with those of the
+    swapped pair is checked on the first few actions.
+    """
+
+    function: Callable[[Any, Any], Float[Array, ""]] = eqx.field(static=True)
+    items: Float[Array, "actions ..."] = eqx.field(converter=lambda value: validation.finite_array("items", value))
+    block: int = eqx.field(static=True, default=256)
+
+    def __check_init__(self) -> None:
+        if not callable(self.function):
+            raise TypeError(f"function: expected a function of two items, got {type(self.function).__name__}")
+        validation.integer("block", self.block, low=1)
+        if self.items.ndim == 0:
+            raise ValueError("items: expected one entry an action, got a number")
+        if isinstance(self.items, jax.core.Tracer):
+            return
+        few = self.items[:8]
+        table = jax.vmap(self._row, in_axes=(0, None))(few, few)
+        defect = float(jnp.abs(table + table.T - 1.0).max())
+        if not defect <= 1e3 * float(np.finfo(table.dtype).eps) or not bool(((table >= 0) & (table <= 1)).all()):
+            raise ValueError(f"function: must return probabilities with P(y, y') + P(y', y) = 1, off by {defect:.3g}")
+
+    def _row(self, item: Any, others: Any) -> Float[Array, " others"]:
+        row: Float[Array, " others"] = jax.vmap(lambda other: self.function(item, other))(others)
+        return row
+
+    @property
+    def actions(self) -> int:
+        return self.items.shape[0]
+
+    @property
+    def contexts(self) -> tuple[int, ...]:
+        return ()
+
+    def win_rates(self, policy: Float[Array, "*contexts actions"]) -> Float[Array, "*contexts actions"]:
+        rates = jax.lax.map(lambda item: policy @ self._row(item, self.items), self.items, batch_size=self.block)
+        return jnp.moveaxis(rates, 0, -1)
+
+    def rows(self, actions: Int[Array, " *contexts"]) -> Float[Array, "*contexts actions"]:
+        chosen = jnp.reshape(actions, -1)
+        rows = jax.lax.map(lambda index: 1.0 - self._row(self.items[index], self.items), chosen)
+        return rows.reshape((*actions.shape, self.actions))
+
+
+def bradley_terry(rewards: Any) -> FunctionPreferences:
+    r"""The Bradley-Terry model $P(y \succ y') = 1/(1 + e^{-(r_y - r_{y'})})$: transitive, but not additive.
+
+    **Arguments**: `rewards`, $r$, shape `(actions,)`.
+
+    **Returns** preferences that hold no matrix.
+    """
+    return FunctionPreferences(_sigmoid_of_difference, validation.finite_array("rewards", rewards, ndim=1))
+
+
+def _sigmoid_of_difference(reward: Float[Array, ""], other: Float[Array, ""]) -> Float[Array, ""]:
+    return jax.nn.sigmoid(reward - other)
+
+
+def cyclic_preferences(actions: int) -> MatrixPreferences:
+    r"""Rock, paper, scissors with an odd number of actions: $y$ beats the $(|Y|-1)/2$ actions before it, cyclically.
+
+    **Raises** `ValueError` for fewer than three actions, or an even number of them.
+    """
+    validation.integer("actions", actions, low=3)
+    if actions % 2 == 0:
+        raise ValueError(f"actions: a cycle without ties needs an odd number, got {actions}")
+    ahead = (np.arange(actions)[:, None] - np.arange(actions)) % actions
+    beats = (ahead > 0) & (ahead <= actions // 2)
+    return MatrixPreferences(jnp.where(ahead == 0, 0.5, beats.astype(float)))
+
+
+def circular_preferences(angles: Any) -> LowRankPreferences:
+    r"""Rock, paper, scissors on a circle: $P(y \succ y') = \frac12 + \frac12 \sin(\varphi_y - \varphi_{y'})$, rank 2.
+
+    **Arguments**: `angles`, $\varphi$ in radians, shape `(…, actions)`.
+    """
+    phi = validation.finite_array("angles", angles)
+    features = jnp.stack([jnp.cos(phi), jnp.sin(phi)], axis=-1)
+    half = jnp.asarray(0.5, phi.dtype)
+    return LowRankPreferences(features, jnp.array([[0.0 * half, -half], [half, 0.0 * half]]))
+
+
+def random_preferences(
+    key: Key[Array, ""], actions: int, *, deterministic: bool = False, contexts: tuple[int, ...] = ()
+) -> MatrixPreferences:
+    r"""Independent preferences for all pairs, uniform on $[0, 1]$, or 0 and 1 with equal chances.
+
+    **Arguments**
+
+    - `key`: where the randomness comes from.
+    - `actions`: $|Y|$.
+    - `deterministic`: draw a tournament, in which each pair has a certain winner: the most intransitive case.
+    - `contexts`: the shape of the axes of contexts.
+
+    **Raises** `ValueError` for fewer than one action.
+    """
+    validation.integer("actions", actions, low=1)
+    draws = jax.random.uniform(key, (*contexts, actions, actions))
+    if deterministic:
+        draws = jnp.round(draws)
+    upper = jnp.triu(draws, 1)
+    lower = jnp.tril(1.0 - jnp.swapaxes(upper, -1, -2), -1)
+    return MatrixPreferences(upper + lower + 0.5 * jnp.eye(actions))
