@@ -53,6 +53,7 @@ from tendsto.optimize.policy_gradient_nash import (
     host_judge,
     nash_policy_gradient_loss,
     online_ipo_loss,
+    split_network,
 )
 from tendsto.optimize.preconditioned import PreconditionedGradientDescent, ScaledGradientDescent, scale_by_gram
 from tendsto.optimize.rescale import Rescale, RescaleAtPlateau, RescaleAtStep, RescaleBelowResidual, rebalance
@@ -124,4 +125,5 @@ __all__ = [
     "scale_by_gram",
     "scale_by_inverse_mean_residual",
     "schedules",
+    "split_network",
 ]

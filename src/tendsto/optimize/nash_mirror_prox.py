@@ -47,7 +47,7 @@ def preference_prox(problem: PreferenceGame, x: LogPolicy, win_rates: LogPolicy,
     **Arguments**
 
     - `problem`: the game, for $\beta$ and $\pi_{\mathrm{ref}}$.
-    - `x`: $\log\pi_k$, the centre of the step, shape `(…, actions)`.
+    - `x`: $\log\pi_k$, the centre of the step, shape `(actions,)` or `(contexts, actions)`.
     - `win_rates`: $A$, the win rates against the opponent, of the same shape.
     - `step_size`: $\lambda$.
 

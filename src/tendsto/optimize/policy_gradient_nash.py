@@ -16,7 +16,7 @@ from jaxtyping import Array, ArrayLike, Float, Int, Key, PyTree
 from tendsto import validation
 from tendsto.iteration import Cost, Method, Scalar, State, hyperparameter
 from tendsto.problems import PreferenceGame
-from tendsto.problems.preference_games import LogPolicy
+from tendsto.problems.preference_games import LogPolicy, context_numbers, sample_actions
 
 Judge = Callable[[Array, Array, Array, Key[Array, ""]], Float[Array, " batch"]]
 Opponent = Literal["online", "target"]
@@ -135,15 +135,17 @@ class StochasticNashMirrorProx(Method[PreferenceGame, State]):
         return State(x, state.cost + Cost(gradients=queries, proximal_steps=2, evaluations=ballots))
 
     def _prox(self, problem: PreferenceGame, centre: LogPolicy, opponent: LogPolicy, key: Key[Array, ""]) -> LogPolicy:
+        places = (context_numbers(problem),) if problem.contexts else ()
+
         def loss(theta: LogPolicy, actions: Array, preference: Array) -> Float[Array, ""]:
             def at(values: LogPolicy) -> Array:
-                return jnp.take_along_axis(jnp.broadcast_to(values, (*actions.shape, problem.actions)), _last(actions))
+                return values[(*places, actions)]
 
             one = nash_policy_gradient_loss(
                 at(jax.nn.log_softmax(theta)),
                 at(problem.log_reference),
                 at(centre),
-                preference[..., None],
+                preference,
                 regularisation=problem.regularisation,
                 step_size=self.step_size,
             )
@@ -153,11 +155,9 @@ class StochasticNashMirrorProx(Method[PreferenceGame, State]):
         def inner(number: Array, carry: tuple[LogPolicy, PyTree[Array]]) -> tuple[LogPolicy, PyTree[Array]]:
             theta, memory = carry
             mine, theirs, ballot = jax.random.split(jax.random.fold_in(key, number), 3)
-            shape = (self.samples, *problem.contexts)
-            actions = jax.random.categorical(mine, theta, shape=shape)
-            rivals = jax.random.categorical(theirs, opponent, shape=shape)
-            rows = jax.vmap(problem.preferences.rows)(rivals)
-            chance = jnp.take_along_axis(rows, _last(actions), axis=-1)[..., 0]
+            actions = sample_actions(mine, jax.nn.log_softmax(theta), self.samples)
+            rivals = sample_actions(theirs, opponent, self.samples)
+            chance = problem.preferences.between(context_numbers(problem), actions, rivals)
             seen = jax.random.bernoulli(ballot, chance).astype(chance.dtype) if self.votes else chance
             gradient = jax.grad(loss)(theta, actions, seen)
             update, memory = self.optimiser.update(gradient, memory, theta)
@@ -304,6 +304,25 @@ class DeepNashMirrorProx(Method[NetworkGame, TargetNetworkState]):
         return TargetNetworkState(x, cost, target, memory, count)
 
 
+def split_network(model: Any) -> tuple[list[Array], Callable[[Any], Any]]:
+    """The arrays of an equinox model, and how to put it together again.
+
+    A model is itself a function, which `run` would take for one that draws a starting point.
+
+    **Arguments**: `model`, for instance an `equinox.nn.MLP` from one context to logits.
+
+    **Returns** the list of its arrays, for `x0`, and a function from such a list to the model, with which
+    `NetworkGame(lambda params, contexts: jax.vmap(rebuild(params))(contexts), …)`.
+    """
+    arrays, rest = eqx.partition(model, eqx.is_inexact_array)
+    leaves, structure = jax.tree.flatten(arrays)
+
+    def rebuild(params: Any) -> Any:
+        return eqx.combine(jax.tree.unflatten(structure, params), rest)
+
+    return leaves, rebuild
+
+
 def host_judge(function: Callable[[Any, Any, Any], ArrayLike]) -> Judge:
     """A judge for `NetworkGame` from an ordinary Python function: a preference model, a service, a person.
 
@@ -329,10 +348,6 @@ def host_judge(function: Callable[[Any, Any, Any], ArrayLike]) -> Judge:
         return found
 
     return judge
-
-
-def _last(indices: Int[Array, "*shape"]) -> Int[Array, "*shape 1"]:
-    return indices[..., None]
 
 
 def _optimiser(optimiser: Any) -> None:

@@ -33,9 +33,11 @@ class PreferenceGame(eqx.Module):
 
     **Arguments**
 
-    - `preferences`: a `Preferences`, or a matrix of $P(y \succ y')$, shape `(…, actions, actions)`.
+    - `preferences`: a `Preferences`, or a matrix of $P(y \succ y')$, shape `(actions, actions)` or
+      `(contexts, actions, actions)`.
     - `regularisation`: $\beta > 0$.
-    - `reference`: $\pi_{\mathrm{ref}}$, probabilities of shape `(…, actions)`, all positive; uniform by default.
+    - `reference`: $\pi_{\mathrm{ref}}$, positive probabilities, shape `(actions,)` or `(contexts, actions)`; by default
+      uniform.
 
     **Raises** `TypeError` or `ValueError` naming the argument.
     """
@@ -62,13 +64,13 @@ class PreferenceGame(eqx.Module):
 
     @property
     def contexts(self) -> tuple[int, ...]:
-        """The shape of the axes of contexts."""
+        """`(contexts,)`, or `()` if there is one context."""
         return self.log_reference.shape[:-1]
 
     def start(self, x0: Any) -> LogPolicy:
         """`x0` normalised, or the reference if it is `None`.
 
-        **Raises** `ValueError` if `x0` has another shape than `(…, actions)`.
+        **Raises** `ValueError` if `x0` has another shape.
         """
         if x0 is None:
             return self.log_reference
@@ -94,13 +96,10 @@ class PreferenceGame(eqx.Module):
     ) -> Float[Array, " batch"]:
         r"""A judge: 1 where `actions` beat `opponents` in a vote with chances $P(y \succ y')$, else 0.
 
-        **Arguments**: numbers of contexts (of the one axis of contexts, or ignored if there is none), of the actions
-        $y$ and of the actions $y'$; a random key.
+        **Arguments**: numbers of contexts (ignored if there is one), of the actions $y$ and of the actions $y'$; a
+        random key.
         """
-        everywhere = jax.vmap(lambda y: self.preferences.rows(jnp.broadcast_to(y, self.contexts)))(opponents)
-        rows = jnp.broadcast_to(everywhere, (opponents.size, *self.contexts, self.actions))
-        here = rows[jnp.arange(contexts.size), contexts] if self.contexts else rows
-        chance = jnp.take_along_axis(here, actions[:, None], axis=-1)[:, 0]
+        chance = self.preferences.between(contexts, actions, opponents)
         return jax.random.bernoulli(key, chance).astype(chance.dtype)
 
     def payoff(self, x: LogPolicy, other: LogPolicy) -> Float[Array, ""]:
@@ -168,7 +167,8 @@ class PreferenceGame(eqx.Module):
         limit = jnp.ceil(80.0 / jnp.log1p(step * beta)) + 200
 
         def moved(x: LogPolicy, towards: LogPolicy) -> LogPolicy:
-            return jax.nn.log_softmax((1.0 - weight) * x + weight * towards)
+            nearer: LogPolicy = jax.nn.log_softmax((1.0 - weight) * x + weight * towards)
+            return nearer
 
         def advance(carry: tuple[Array, Array, Array]) -> tuple[Array, Array, Array]:
             x, response, count = carry
@@ -180,7 +180,8 @@ class PreferenceGame(eqx.Module):
             return (span(x - response) > tol) & (count < limit)
 
         start = self.log_reference
-        x, response, _ = jax.lax.while_loop(going, advance, (start, self.best_response(start), jnp.asarray(0)))
+        begin: tuple[Array, Array, Array] = (start, self.best_response(start), jnp.asarray(0))
+        x, response, _ = jax.lax.while_loop(going, advance, begin)
         return moved(x, response)
 
 
@@ -210,9 +211,10 @@ class SampledGame(PreferenceGame):
 
     def sampled_win_rates(self, x: LogPolicy, key: Key[Array, ""]) -> LogPolicy:
         draw, ballot = jax.random.split(key)
-        opponents = jax.random.categorical(draw, x, shape=(self.samples, *x.shape[:-1]))
+        opponents = sample_actions(draw, x, self.samples)
         if self.votes:
-            chances = jax.vmap(self.preferences.rows)(opponents)
+            everyone = jnp.arange(self.actions)
+            chances = self.preferences.between(context_numbers(self)[..., None], everyone, opponents[..., None])
             return jax.random.bernoulli(ballot, chances).astype(x.dtype).mean(axis=0)
         drawn = jax.nn.one_hot(opponents, self.actions, dtype=x.dtype).mean(axis=0)
         return self.preferences.win_rates(drawn)
@@ -240,6 +242,20 @@ class PerturbedGame(PreferenceGame):
         return self.win_rates(x) + self.width * (jax.random.uniform(key, x.shape, x.dtype) - 0.5)
 
 
+def context_numbers(game: PreferenceGame) -> Int[Array, " *contexts"]:
+    """The number of every context; zero for a game that has no axis for them."""
+    return jnp.arange(math.prod(game.contexts)).reshape(game.contexts)
+
+
+def sample_actions(key: Key[Array, ""], x: LogPolicy, samples: int) -> Int[Array, "..."]:
+    """Independent actions of the policy in every context, by inverting its distribution function."""
+    uniform = jax.random.uniform(key, (*x.shape[:-1], samples), x.dtype)
+    cumulative = jnp.cumsum(jnp.exp(x), axis=-1)
+    # Rounding may leave the last sum below 1; the clip gives what lies above it to the last action.
+    find = jnp.vectorize(lambda sums, levels: jnp.searchsorted(sums, levels, side="right"), signature="(a),(n)->(n)")
+    return jnp.moveaxis(jnp.clip(find(cumulative, uniform), max=x.shape[-1] - 1), -1, 0)
+
+
 def kullback_leibler(x: LogPolicy, other: LogPolicy) -> Float[Array, " *contexts"]:
     r"""$\mathrm{KL}(\pi \Vert \pi')$ of two arrays of log-probabilities, to relative precision however small it is.
 
@@ -263,11 +279,12 @@ def _log_reference(reference: Any, shape: tuple[int, ...], dtype: Any) -> LogPol
         return jnp.full(shape, -math.log(shape[-1]), dtype)
     array = validation.finite_array("reference", reference)
     if array.ndim == 0 or array.shape[-1] != shape[-1]:
-        raise ValueError(f"reference: expected shape (…, {shape[-1]}), one entry an action, got {array.shape}")
-    try:
-        whole = np.broadcast_shapes(array.shape, shape)
-    except ValueError:
-        raise ValueError(f"reference: contexts {array.shape[:-1]} do not fit those of the preferences") from None
+        raise ValueError(
+            f"reference: expected {shape[-1]} entries along the last axis, one an action, got {array.shape}"
+        )
+    if array.ndim > 2 or (array.ndim == len(shape) == 2 and array.shape != shape):
+        raise ValueError(f"reference: contexts {array.shape[:-1]} are not those of the preferences, {shape[:-1]}")
+    whole = max(array.shape, shape, key=len)
     if not isinstance(array, jax.core.Tracer):
         if not bool((array > 0).all()):
             raise ValueError("reference: must have full support, but some action has probability 0 or less")

@@ -19,7 +19,7 @@ class Preferences(eqx.Module):
     r"""Probabilities $P(y \succ y') = 1 - P(y' \succ y)$ that action $y$ is preferred to $y'$, in each context.
 
     Nothing is assumed of them otherwise; in particular they may be intransitive. A subclass answers two questions,
-    and need not hold a matrix to do so. Leading axes of its arrays are contexts, and broadcast.
+    and need not hold a matrix to do so. Its arrays may lead with an axis for contexts (prompts).
     """
 
     @property
@@ -30,21 +30,27 @@ class Preferences(eqx.Module):
     @property
     @abc.abstractmethod
     def contexts(self) -> tuple[int, ...]:
-        """The shape of the axes of contexts, `()` if there is one context."""
+        """`(contexts,)`, or `()` if there is one context."""
 
     @abc.abstractmethod
     def win_rates(self, policy: Float[Array, "*contexts actions"]) -> Float[Array, "*contexts actions"]:
         r"""$P(y \succ \pi) = \sum_{y'} \pi(y') P(y \succ y')$ for every action $y$; $\pi$ in probabilities."""
 
     @abc.abstractmethod
-    def rows(self, actions: Int[Array, " *contexts"]) -> Float[Array, "*contexts actions"]:
-        r"""$P(\cdot \succ y')$ for one action $y'$ in each context."""
+    def between(
+        self, contexts: Int[Array, "..."], actions: Int[Array, "..."], opponents: Int[Array, "..."]
+    ) -> Float[Array, "..."]:
+        r"""$P(y \succ y')$ for numbers of contexts (which are ignored if there is one), of $y$ and of $y'$.
+
+        The arguments broadcast against each other; the answer has their common shape.
+        """
 
 
 class MatrixPreferences(Preferences):
     r"""Preferences given by a matrix.
 
-    **Arguments**: `matrix`, entry $(y, y')$ being $P(y \succ y')$, shape `(…, actions, actions)`.
+    **Arguments**: `matrix`, entry $(y, y')$ being $P(y \succ y')$, shape
+    `(actions, actions)` or `(contexts, actions, actions)`.
 
     **Raises** `ValueError` if it is not square, leaves $[0, 1]$, or does not sum to one with its transpose.
     """
@@ -55,8 +61,8 @@ class MatrixPreferences(Preferences):
 
     def __check_init__(self) -> None:
         shape = self.matrix.shape
-        if len(shape) < 2 or shape[-1] != shape[-2]:
-            raise ValueError(f"matrix: expected shape (…, actions, actions), got {shape}")
+        if len(shape) not in (2, 3) or shape[-1] != shape[-2]:
+            raise ValueError(f"matrix: expected shape (actions, actions) or (contexts, actions, actions), got {shape}")
         validation.real("matrix", self.matrix, low=0.0, high=1.0)
         if isinstance(self.matrix, jax.core.Tracer):
             return
@@ -75,11 +81,10 @@ class MatrixPreferences(Preferences):
     def win_rates(self, policy: Float[Array, "*contexts actions"]) -> Float[Array, "*contexts actions"]:
         return jnp.einsum("...ij,...j->...i", self.matrix, policy)
 
-    def rows(self, actions: Int[Array, " *contexts"]) -> Float[Array, "*contexts actions"]:
-        columns = jnp.swapaxes(self.matrix, -1, -2)
-        shape = jnp.broadcast_shapes(self.contexts, actions.shape)
-        chosen = jnp.broadcast_to(actions, shape)[..., None, None]
-        return jnp.take_along_axis(jnp.broadcast_to(columns, (*shape, *columns.shape[-2:])), chosen, axis=-2)[..., 0, :]
+    def between(
+        self, contexts: Int[Array, "..."], actions: Int[Array, "..."], opponents: Int[Array, "..."]
+    ) -> Float[Array, "..."]:
+        return self.matrix[contexts, actions, opponents] if self.contexts else self.matrix[actions, opponents]
 
 
 class LowRankPreferences(Preferences):
@@ -87,7 +92,7 @@ class LowRankPreferences(Preferences):
 
     **Arguments**
 
-    - `features`: $u_y$, one row an action, shape `(…, actions, r)`.
+    - `features`: $u_y$, one row an action, shape `(actions, r)` or `(contexts, actions, r)`.
     - `skew`: $S = -S^\top$, shape `(r, r)`.
 
     **Raises** `ValueError` if `skew` has another shape or is not skew-symmetric, or if
@@ -101,8 +106,8 @@ class LowRankPreferences(Preferences):
     skew: Float[Array, "r r"] = eqx.field(converter=lambda value: validation.finite_array("skew", value, ndim=2))
 
     def __check_init__(self) -> None:
-        if self.features.ndim < 2:
-            raise ValueError(f"features: expected shape (…, actions, r), got {self.features.shape}")
+        if self.features.ndim not in (2, 3):
+            raise ValueError(f"features: expected shape ((contexts,) actions, r), got {self.features.shape}")
         rank = self.features.shape[-1]
         if self.skew.shape != (rank, rank):
             raise ValueError(f"skew: expected shape {(rank, rank)} for these features, got {self.skew.shape}")
@@ -132,11 +137,12 @@ class LowRankPreferences(Preferences):
         mean = jnp.einsum("...ij,...i->...j", self.features, policy)
         return 0.5 + jnp.einsum("...ij,...j->...i", self._turned, mean)
 
-    def rows(self, actions: Int[Array, " *contexts"]) -> Float[Array, "*contexts actions"]:
-        shape = jnp.broadcast_shapes(self.contexts, actions.shape)
-        features = jnp.broadcast_to(self.features, (*shape, *self.features.shape[-2:]))
-        chosen = jnp.take_along_axis(features, jnp.broadcast_to(actions, shape)[..., None, None], axis=-2)[..., 0, :]
-        return 0.5 + jnp.einsum("...ij,...j->...i", self._turned, chosen)
+    def between(
+        self, contexts: Int[Array, "..."], actions: Int[Array, "..."], opponents: Int[Array, "..."]
+    ) -> Float[Array, "..."]:
+        where = (contexts,) if self.contexts else ()
+        left, right = self.features[(*where, actions)], self.features[(*where, opponents)]
+        return 0.5 + jnp.sum((left @ self.skew) * right, axis=-1)
 
 
 class AdditivePreferences(Preferences):
@@ -145,7 +151,7 @@ class AdditivePreferences(Preferences):
     $P(y \succ \pi)$ is $s_y/2$ up to a constant, whatever $\pi$ is, so that $\pi^\star \propto
     \pi_{\mathrm{ref}}\, e^{s/(2\beta)}$.
 
-    **Arguments**: `scores`, $s$, shape `(…, actions)`, whose span must not exceed 1.
+    **Arguments**: `scores`, $s$, shape `(actions,)` or `(contexts, actions)`, whose span must not exceed 1.
 
     **Raises** `ValueError` if it does.
     """
@@ -155,8 +161,8 @@ class AdditivePreferences(Preferences):
     )
 
     def __check_init__(self) -> None:
-        if self.scores.ndim == 0:
-            raise ValueError("scores: expected shape (…, actions), got a number")
+        if self.scores.ndim not in (1, 2):
+            raise ValueError(f"scores: expected shape ((contexts,) actions), got {self.scores.shape}")
         if isinstance(self.scores, jax.core.Tracer):
             return
         widest = float(jnp.ptp(self.scores, axis=-1).max())
@@ -175,10 +181,11 @@ class AdditivePreferences(Preferences):
         mean = jnp.sum(self.scores * policy, axis=-1, keepdims=True)
         return 0.5 + 0.5 * (self.scores - mean)
 
-    def rows(self, actions: Int[Array, " *contexts"]) -> Float[Array, "*contexts actions"]:
-        shape = jnp.broadcast_shapes(self.contexts, actions.shape)
-        scores = jnp.broadcast_to(self.scores, (*shape, self.actions))
-        return 0.5 + 0.5 * (scores - jnp.take_along_axis(scores, jnp.broadcast_to(actions, shape)[..., None], axis=-1))
+    def between(
+        self, contexts: Int[Array, "..."], actions: Int[Array, "..."], opponents: Int[Array, "..."]
+    ) -> Float[Array, "..."]:
+        where = (contexts,) if self.contexts else ()
+        return 0.5 + 0.5 * (self.scores[(*where, actions)] - self.scores[(*where, opponents)])
 
 
 class FunctionPreferences(Preferences):
@@ -231,10 +238,12 @@ class FunctionPreferences(Preferences):
         rates = jax.lax.map(lambda item: policy @ self._row(item, self.items), self.items, batch_size=self.block)
         return jnp.moveaxis(rates, 0, -1)
 
-    def rows(self, actions: Int[Array, " *contexts"]) -> Float[Array, "*contexts actions"]:
-        chosen = jnp.reshape(actions, -1)
-        rows = jax.lax.map(lambda index: 1.0 - self._row(self.items[index], self.items), chosen)
-        return rows.reshape((*actions.shape, self.actions))
+    def between(
+        self, contexts: Int[Array, "..."], actions: Int[Array, "..."], opponents: Int[Array, "..."]
+    ) -> Float[Array, "..."]:
+        y, other = jnp.broadcast_arrays(actions, opponents)
+        chances = jax.vmap(self.function)(self.items[y.ravel()], self.items[other.ravel()])
+        return jnp.broadcast_to(chances.reshape(y.shape), jnp.broadcast_shapes(y.shape, contexts.shape))
 
 
 def bradley_terry(rewards: Any) -> FunctionPreferences:
@@ -267,7 +276,7 @@ def cyclic_preferences(actions: int) -> MatrixPreferences:
 def circular_preferences(angles: Any) -> LowRankPreferences:
     r"""Rock, paper, scissors on a circle: $P(y \succ y') = \frac12 + \frac12 \sin(\varphi_y - \varphi_{y'})$, rank 2.
 
-    **Arguments**: `angles`, $\varphi$ in radians, shape `(…, actions)`.
+    **Arguments**: `angles`, $\varphi$ in radians, shape `(actions,)` or `(contexts, actions)`.
     """
     phi = validation.finite_array("angles", angles)
     features = jnp.stack([jnp.cos(phi), jnp.sin(phi)], axis=-1)
@@ -276,7 +285,7 @@ def circular_preferences(angles: Any) -> LowRankPreferences:
 
 
 def random_preferences(
-    key: Key[Array, ""], actions: int, *, deterministic: bool = False, contexts: tuple[int, ...] = ()
+    key: Key[Array, ""], actions: int, *, deterministic: bool = False, contexts: int | None = None
 ) -> MatrixPreferences:
     r"""Independent preferences for all pairs, uniform on $[0, 1]$, or 0 and 1 with equal chances.
 
@@ -285,12 +294,12 @@ def random_preferences(
     - `key`: where the randomness comes from.
     - `actions`: $|Y|$.
     - `deterministic`: draw a tournament, in which each pair has a certain winner: the most intransitive case.
-    - `contexts`: the shape of the axes of contexts.
+    - `contexts`: how many contexts to draw them for; by default one, without an axis.
 
     **Raises** `ValueError` for fewer than one action.
     """
     validation.integer("actions", actions, low=1)
-    draws = jax.random.uniform(key, (*contexts, actions, actions))
+    draws = jax.random.uniform(key, (*(() if contexts is None else (contexts,)), actions, actions))
     if deterministic:
         draws = jnp.round(draws)
     upper = jnp.triu(draws, 1)
