@@ -120,7 +120,7 @@ class PreferenceGame(eqx.Module):
         """
         return self.regularisation * jnp.mean(kullback_leibler(x, self.best_response(x)))
 
-    def residual(self, x: LogPolicy) -> Float[Array, ""]:
+    def stationarity(self, x: LogPolicy) -> Float[Array, ""]:
         r"""The largest span of $\log\pi - \log\mathrm{BR}(\pi)$ over contexts, zero at the equilibrium alone."""
         return span(x - self.best_response(x))
 
@@ -144,14 +144,15 @@ class PreferenceGame(eqx.Module):
         """
         if self.stored_equilibrium is not None:
             return self
-        found = eqx.filter_jit(PreferenceGame._search)(self)
+        found, residual = _solve(self)
         # Logarithms reach 1/beta in size, and so do the win rates once they are divided by beta.
-        residual = float(self.residual(found))
         level = (
             1e3 * float(np.finfo(found.dtype).eps) * (1.0 / float(self.regularisation) + float(jnp.abs(found).max()))
         )
-        if not residual <= level:
-            raise RuntimeError(f"equilibrium: the residual {residual:.3g} stayed above rounding level, {level:.3g}")
+        if not float(residual) <= level:
+            raise RuntimeError(
+                f"equilibrium: the residual {float(residual):.3g} stayed above rounding level, {level:.3g}"
+            )
         known: PreferenceGame = eqx.tree_at(
             lambda game: game.stored_equilibrium, self, found, is_leaf=lambda leaf: leaf is None
         )
@@ -177,7 +178,8 @@ class PreferenceGame(eqx.Module):
 
         def going(carry: tuple[Array, Array, Array]) -> Array:
             x, response, count = carry
-            return (span(x - response) > tol) & (count < limit)
+            unfinished: Array = (span(x - response) > tol) & (count < limit)
+            return unfinished
 
         start = self.log_reference
         begin: tuple[Array, Array, Array] = (start, self.best_response(start), jnp.asarray(0))
@@ -240,6 +242,12 @@ class PerturbedGame(PreferenceGame):
 
     def sampled_win_rates(self, x: LogPolicy, key: Key[Array, ""]) -> LogPolicy:
         return self.win_rates(x) + self.width * (jax.random.uniform(key, x.shape, x.dtype) - 0.5)
+
+
+@eqx.filter_jit
+def _solve(game: PreferenceGame) -> tuple[LogPolicy, Float[Array, ""]]:
+    found = game._search()
+    return found, game.stationarity(found)
 
 
 def context_numbers(game: PreferenceGame) -> Int[Array, " *contexts"]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import abc
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -296,12 +297,22 @@ def random_preferences(
     - `deterministic`: draw a tournament, in which each pair has a certain winner: the most intransitive case.
     - `contexts`: how many contexts to draw them for; by default one, without an axis.
 
-    **Raises** `ValueError` for fewer than one action.
+    **Raises** `ValueError` for fewer than one action or context.
     """
     validation.integer("actions", actions, low=1)
-    draws = jax.random.uniform(key, (*(() if contexts is None else (contexts,)), actions, actions))
+    if contexts is not None:
+        validation.integer("contexts", contexts, low=1)
+    return MatrixPreferences(_draw(key, actions, deterministic, () if contexts is None else (contexts,)))
+
+
+@functools.partial(jax.jit, static_argnums=(1, 2, 3))
+def _draw(
+    key: Key[Array, ""], actions: int, deterministic: bool, contexts: tuple[int, ...]
+) -> Float[Array, "*contexts actions actions"]:
+    draws = jax.random.uniform(key, (*contexts, actions, actions))
     if deterministic:
         draws = jnp.round(draws)
     upper = jnp.triu(draws, 1)
     lower = jnp.tril(1.0 - jnp.swapaxes(upper, -1, -2), -1)
-    return MatrixPreferences(upper + lower + 0.5 * jnp.eye(actions))
+    matrix: Float[Array, "*contexts actions actions"] = upper + lower + 0.5 * jnp.eye(actions)
+    return matrix
