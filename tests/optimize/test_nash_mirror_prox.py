@@ -108,10 +108,10 @@ def policy_of(problem, state):
 
 
 @pytest.mark.parametrize("name", TABLE)
-@pytest.mark.parametrize("start", [None, 3])
-def test_iterates_are_those_of_the_pseudo_code(name, start):
+def test_iterates_are_those_of_the_pseudo_code(name):
     method, update, queries = TABLE[name]
-    x0 = None if start is None else jax.random.normal(jax.random.fold_in(KEY, start), (6,))
+    # Half of the methods start at the reference, half elsewhere.
+    x0 = None if queries == 2 else jax.random.normal(jax.random.fold_in(KEY, 3), (6,))
     policy = REFERENCE if x0 is None else scipy.special.softmax(np.asarray(x0))
     expected, memory = [policy], None
     for _ in range(12):
@@ -123,7 +123,7 @@ def test_iterates_are_those_of_the_pseudo_code(name, start):
     assert trace.final("gradients").tolist() == [12 * queries + extra]
 
 
-@pytest.mark.parametrize("name", set(TABLE) - {"Nash-MD"})
+@pytest.mark.parametrize("name", [name for name in TABLE if name != "Nash-MD"])
 def test_the_equilibrium_is_where_a_method_rests(name):
     method, _, _ = TABLE[name]
     after = tt.run(method, GAME, GAME.equilibrium, steps=3, record="span").x[0]
@@ -152,9 +152,7 @@ def test_proximal_step_maximises_its_objective():
         return -(np.asarray(rates) @ policy - pull - scipy.special.rel_entr(policy, np.exp(np.asarray(x))).sum() / 1.5)
 
     best = scipy.optimize.minimize(objective, np.zeros(6), method="BFGS", options={"gtol": 1e-10})
-    np.testing.assert_allclose(
-        np.exp(preference_prox(GAME, x, rates, 1.5)), scipy.special.softmax(best.x), atol=1e-7
-    )
+    np.testing.assert_allclose(np.exp(preference_prox(GAME, x, rates, 1.5)), scipy.special.softmax(best.x), atol=1e-7)
 
 
 @pytest.mark.parametrize("step_size", [0.5, 2.0, 5.0])
@@ -232,7 +230,9 @@ def test_longer_steps_do_not_converge():
 
 
 def test_opponents_are_sampled_afresh_for_both_steps():
-    trace = tt.run(NashMirrorProx(), SampledGame(GAME, 1), GAME.equilibrium, steps=1, seeds=400, record={"x": policy_of})
+    trace = tt.run(
+        NashMirrorProx(), SampledGame(GAME, 1), GAME.equilibrium, steps=1, seeds=200, record={"x": policy_of}
+    )
     # One sampled opponent for the second step alone decides the policy reached, whatever the first one was.
     reached = {tuple(np.round(each, 12)) for each in np.asarray(trace["x"].values[:, -1])}
     assert len(reached) == 6
