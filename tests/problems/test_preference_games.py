@@ -151,6 +151,10 @@ def test_exploitability_is_the_best_gain():
     certain = 0.2 * float(kullback_leibler(x, game.equilibrium))
     assert float(game.payoff(game.equilibrium, x)) - 0.5 == pytest.approx(certain, rel=1e-9)
     assert certain <= float(game.exploitability(x))
+    # The divergence has the equilibrium first.
+    expected = scipy.special.rel_entr(np.exp(game.equilibrium), policy).sum()
+    assert float(game.divergence(x)) == pytest.approx(expected, rel=1e-9)
+    assert abs(float(kullback_leibler(x, game.equilibrium)) / expected - 1) > 1e-3
     assert float(game.stationarity(game.equilibrium)) < 1e-13
     assert float(game.stationarity(x)) > 0.1
 

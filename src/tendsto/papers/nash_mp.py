@@ -738,9 +738,8 @@ _DECAYING = optax.sgd(lambda count: 8.0 / (1.0 + count / 10.0))
 _adam = functools.cache(optax.adam)
 
 
-def _approximate(budget: Budget, beta: float, step_size: float) -> Finding:
-    game = _tournament(budget, 5, beta)
-    factor = 1.0 + step_size * beta
+def _approximate(budget: Budget, game: PreferenceGame, step_size: float) -> Finding:
+    factor = 1.0 + step_size * float(game.regularisation)
     rows = []
     figure = Figure(figsize=(7.2, 4), layout="constrained")
     axes = figure.subplots()
@@ -769,10 +768,10 @@ def _approximate(budget: Budget, beta: float, step_size: float) -> Finding:
     axes.set(yscale="log", ylim=(1e-6, 1), xlabel="step", ylabel=r"mean $\mathrm{KL}(\pi^\star \Vert \pi)$")
     figure.legend(loc="outside right upper", fontsize="small")
     table = pd.DataFrame(rows)
-    usable = bool(np.isfinite(table["floor"]).all())
-    slope = (
-        fit_power_law(table["accuracy of one step"], table["floor"], window=(0.0, np.inf)).value if usable else np.nan
-    )
+    slope = np.nan
+    pair = table[["accuracy of one step", "floor"]].to_numpy()
+    if ((pair > 0) & np.isfinite(pair)).all():
+        slope = fit_power_law(pair[:, 0], pair[:, 1], window=(0.0, np.inf)).value
     checks = [
         Check("slope of log floor in log accuracy", equal_to(1.0, absolute=0.2), Estimate.exact(slope)),
         Check(str(table.columns[-1]), at_most(1.0), Estimate.exact(table.iloc[:, -1].max())),
@@ -788,13 +787,13 @@ def _approximate(budget: Budget, beta: float, step_size: float) -> Finding:
 )
 def policy_gradients_find_the_steps(budget: Budget) -> Finding:
     """Tabular softmax policies and Bernoulli votes, at growing numbers of inner steps and samples."""
-    return _approximate(budget, 0.5, 2.0)
+    return _approximate(budget, _tournament(budget, 5, 0.5), 2.0)
 
 
 @policy_gradients_find_the_steps.control
 def where_exact_steps_would_circle(budget: Budget) -> Finding:
-    """The same at λ = 16 and β = 0.01, where the steps are too long for the theorem."""
-    return _approximate(budget, 0.01, 16.0)
+    """The same at λ = 16 and β = 0.01 on a cycle of five, where the steps are too long for the theorem."""
+    return _approximate(budget, PreferenceGame(cyclic_preferences(5), 0.01, _reference(budget, 5)).solved(), 16.0)
 
 
 # --- The proximal point method of the second version
