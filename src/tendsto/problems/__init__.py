@@ -29,6 +29,18 @@ from tendsto.problems.measurements import (
 from tendsto.problems.network_surrogates import Surrogate, image_barycentre, path_counterfactual, wine_process
 from tendsto.problems.networks import FrozenNetwork, NetworkProblem, freeze
 from tendsto.problems.noise import Gaussian, Noise, ParetoTail, Rademacher, SubWeibull
+from tendsto.problems.preference_games import PerturbedGame, PreferenceGame, SampledGame, kullback_leibler
+from tendsto.problems.preferences import (
+    AdditivePreferences,
+    FunctionPreferences,
+    LowRankPreferences,
+    MatrixPreferences,
+    Preferences,
+    bradley_terry,
+    circular_preferences,
+    cyclic_preferences,
+    random_preferences,
+)
 from tendsto.problems.regularisers import L1, Ball, Box, Regulariser, Simplex, SquaredL2, Zero
 from tendsto.problems.saddle_points import (
     Audit,
@@ -52,6 +64,7 @@ from tendsto.problems.stochastic import Minibatch, Noisy, Wrapped
 
 __all__ = [
     "L1",
+    "AdditivePreferences",
     "Audit",
     "Ball",
     "Blocks",
@@ -66,6 +79,7 @@ __all__ = [
     "FiniteSum",
     "FiniteSumInclusion",
     "FrozenNetwork",
+    "FunctionPreferences",
     "Gaussian",
     "GaussianMeasurements",
     "GradientField",
@@ -79,8 +93,10 @@ __all__ = [
     "LinearOnSimplex",
     "LinearSeparation",
     "LogisticRegression",
+    "LowRankPreferences",
     "MarginCertificate",
     "MatrixGame",
+    "MatrixPreferences",
     "MatrixSensing",
     "Measurements",
     "Minibatch",
@@ -91,11 +107,15 @@ __all__ = [
     "Operator",
     "OperatorSum",
     "ParetoTail",
+    "PerturbedGame",
+    "PreferenceGame",
+    "Preferences",
     "Problem",
     "ProximalSubproblem",
     "Rademacher",
     "Rastrigin",
     "Regulariser",
+    "SampledGame",
     "Sampling",
     "Simplex",
     "SquaredL2",
@@ -105,15 +125,20 @@ __all__ = [
     "Zero",
     "audit",
     "batch_perceptron_worst_case",
+    "bradley_terry",
+    "circular_preferences",
+    "cyclic_preferences",
     "dataset",
     "freeze",
     "gaussian_separation",
     "image_barycentre",
     "isometry_distortion",
+    "kullback_leibler",
     "margin_certificate",
     "misleading_loss_pair",
     "path_counterfactual",
     "random_low_rank",
+    "random_preferences",
     "read_svmlight",
     "saddle_operator",
     "weighted_margin_bound",
