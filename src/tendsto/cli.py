@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
-from tendsto import __version__
+from tendsto import __version__, cli_constants
 
 # Nothing above or at this level imports JAX: help and completion must answer at once.
 if TYPE_CHECKING:
@@ -251,6 +251,13 @@ def report(out: Out = Path("report")) -> None:
     except OSError as error:
         _stop(_cannot_write(error))
     typer.echo(f"Report: {page}")
+
+
+app.command(epilog="Example: tendsto discover pi --degree 1,2 --box 5 --out pi.parquet")(cli_constants.discover)
+# Negative numbers are digits to name, not options.
+app.command(epilog="Example: tendsto identify 0.785398163397448", context_settings={"ignore_unknown_options": True})(
+    cli_constants.identify
+)
 
 
 def main() -> None:

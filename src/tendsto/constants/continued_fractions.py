@@ -125,6 +125,9 @@ class PCF:
     def _b(self) -> flint.fmpz_poly:
         return to_flint(self.b)
 
+    def __reduce__(self) -> tuple[type[PCF], tuple[list[int], list[int]]]:
+        return PCF, (list(self.a), list(self.b))  # without what is cached, which FLINT does not pickle
+
     def __repr__(self) -> str:
         return f"PCF({list(self.a)}, {list(self.b)})"
 
@@ -234,8 +237,8 @@ class PCF:
         $L = (p_n + p_{n-1} f_n)/(q_n + q_{n-1} f_n)$ with $f_n$ the tail that begins at $b(n+1)$. Where
         $|a_k|\,(2|a_k| - |a_{k+1}|) \ge 4|b_k|$ for all $k > n$, the theorem of Śleszyński and Pringsheim (in its
         weighted form, weights $|a_{k+1}|/2$) gives convergence and $|f_n| \le |a_{n+1}|/2$; where all $b_k$ are
-        positive and all $a_k$ of one sign, $f_n$ lies between $0$ and $b_{n+1}/a_{n+1}$. From which $k$ on these inequalities
-        between polynomials hold is decided exactly.
+        positive and all $a_k$ of one sign, $f_n$ lies between $0$ and $b_{n+1}/a_{n+1}$. From which $k$ on these
+        inequalities between polynomials hold is decided exactly.
 
         **Arguments**
 

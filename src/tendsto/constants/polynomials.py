@@ -42,7 +42,7 @@ def coefficients(name: str, value: Polynomial) -> tuple[int, ...]:
 def _integer(name: str, value: Any) -> int:
     if isinstance(value, (Integral, flint.fmpz, sympy.Integer)) and not isinstance(value, bool):
         return int(value)
-    if isinstance(value, (Rational, flint.fmpq, sympy.Rational)):
+    if not isinstance(value, bool) and isinstance(value, (Rational, flint.fmpq, sympy.Rational)):
         raise ValueError(f"{name}: {value} is no integer; inflate the fraction to clear denominators first")
     raise TypeError(f"{name}: coefficients must be integers, got {value!r}")
 

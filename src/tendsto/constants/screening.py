@@ -1,8 +1,9 @@
 r"""Which of many continued fractions reduce factorially: a few primes tell most apart before any exact depth.
 
-Modulo a prime $\ell$ the recurrence has period $\ell$. From $n = 2\ell$ on, $\ell$ divides both $p_n$ and $q_n$ exactly if
-the product of the matrices over one period is nilpotent modulo $\ell$, that is, if its trace and its determinant vanish
-(the recurrence's curvature modulo $\ell$). A fraction whose factorial growth cancels has this for nearly every prime.
+Modulo a prime $\ell$ the recurrence has period $\ell$. From $n = 2\ell$ on, $\ell$ divides both $p_n$ and $q_n$ exactly
+if the product of the matrices over one period is nilpotent modulo $\ell$, that is, if its trace and its determinant
+vanish (the recurrence's curvature modulo $\ell$). A fraction whose factorial growth cancels has this for nearly every
+prime.
 """
 
 from __future__ import annotations
@@ -43,7 +44,7 @@ def promising(a: Coefficients, b: Coefficients) -> NDArray[np.bool_]:
 
     Small primes that divide its coefficients or discriminant are what the two others are for.
     """
-    found: NDArray[np.bool_] = ~np.hstack([a[:, :-1], b[:, :-1]]).any(axis=1)
+    found: NDArray[np.bool_] = (np.hstack([a[:, :-1], b[:, :-1]]) == 0).all(axis=1)
     for start in range(0, len(a), _ROWS):
         rows = slice(start, start + _ROWS)
         found[rows] |= sum(nilpotent(a[rows], b[rows], prime).astype(int) for prime in _PRIMES) >= 2

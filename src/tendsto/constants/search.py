@@ -1,7 +1,7 @@
 """Search boxes of continued fractions for those that reduce factorially, and name the constants they tend to.
 
-The factorial reduction is looked for first, and no constant is looked at until a fraction has it: so parts of a box can be
-searched anywhere, in any order, with nothing to share (arXiv:2308.11829).
+The factorial reduction is looked for first, and no constant is looked at until a fraction has it: so parts of a box can
+be searched anywhere, in any order, with nothing to share (arXiv:2308.11829).
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import math
 import os
 import shutil
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from importlib import metadata
@@ -35,45 +35,27 @@ _Unit = tuple[int, int]
 
 @dataclass(frozen=True)
 class Find:
-    """A fraction that reduces factorially.
+    r"""A fraction that reduces factorially.
 
     **Arguments**
 
     - `formula`: the fraction.
     - `limit`: a ball around its limit with a radius below $10^{-30}$, as text.
-    - `identification`: what the limit was identified as; none if it has no name in the library.
-    - `growth`, `delta`: $\\log\\tilde q_n/n$ at the depth of the search, and the irrationality exponent it predicts.
+    - `constant`: the name of the constant in `library.LIBRARY` that the limit belongs to; `rational`, `quadratic`, or
+      empty for a limit without a name.
+    - `relation`: what the limit was identified as; a conjecture from its digits.
+    - `growth`, `delta`: $\log\tilde q_n/n$ at the depth of the search, and the irrationality exponent it predicts.
     """
 
     formula: PCF
     limit: str
-    identification: Identification | None
+    constant: str
+    relation: str
     growth: float
     delta: float
 
-    @property
-    def constant(self) -> str:
-        """The name of the constant; `rational`, `quadratic`, or empty for a limit without a name."""
-        if self.identification is None:
-            return ""
-        if self.identification.constant is not None:
-            return self.identification.constant.name
-        return "rational" if len(self.identification.coefficients) == 2 else "quadratic"
 
-    def row(self) -> dict[str, object]:
-        """The find as a row of a table."""
-        return {
-            "a": list(self.formula.a),
-            "b": list(self.formula.b),
-            "limit": self.limit,
-            "constant": self.constant,
-            "relation": str(self.identification or ""),
-            "growth": self.growth,
-            "delta": self.delta,
-        }
-
-
-COLUMNS = ("a", "b", "limit", "constant", "relation", "growth", "delta")
+_COLUMNS = {"a": object, "b": object, "limit": str, "constant": str, "relation": str, "growth": float, "delta": float}
 
 
 def search_part(box: Box, depth: int, constants: Sequence[str], unit: _Unit) -> list[Find]:
@@ -84,15 +66,29 @@ def search_part(box: Box, depth: int, constants: Sequence[str], unit: _Unit) -> 
     finds = []
     for row in screen(a, b, depth).nonzero()[0]:
         formula = PCF(a[row].tolist(), b[row].tolist())
-        growth = formula.factorial_reduction(depth).growth
         try:
             limit = formula.limit(30).str(30)
             named = identify(formula, [LIBRARY[name] for name in constants])
         except NoLimit:
             continue
+        growth = formula.factorial_reduction(depth).growth
         rate = math.log(abs(formula.eigenvalue_ratio)) if formula.convergence == "exponential" else math.inf
-        finds.append(Find(formula, limit, named, growth, rate / growth - 1 if growth else math.inf))
+        delta = rate / growth - 1 if growth else math.inf
+        finds.append(Find(formula, limit, _name(named), str(named or ""), growth, delta))
     return finds
+
+
+def _name(named: Identification | None) -> str:
+    if named is None:
+        return ""
+    if named.constant is not None:
+        return named.constant.name
+    return "rational" if len(named.coefficients) == 2 else "quadratic"
+
+
+def _table(finds: Sequence[Find]) -> pd.DataFrame:
+    rows = [{**vars(find), "a": list(find.formula.a), "b": list(find.formula.b)} for find in finds]
+    return pd.DataFrame(rows, columns=list(_COLUMNS)).astype(_COLUMNS)
 
 
 def discover(
@@ -104,14 +100,14 @@ def discover(
     unit: int = 20_000,
     workers: int = 1,
     cluster: str | None = None,
-    on_find: Callable[[Find], None] = lambda find: None,
+    on_find: Callable[[Find], None] | None = None,
     progress: bool | None = None,
 ) -> pd.DataFrame:
     """Search a box; keep every part as it lands; write all finds to a Parquet file.
 
-    Parts are kept beside `out` in a folder until the search is complete. A search that was stopped or killed goes on from
-    there; a part that cannot be read any more is searched again. If the disk is full, finds stay in memory and are written
-    as soon as there is room.
+    Parts are kept beside `out` in a folder until the search is complete. A search that was stopped or killed goes on
+    from there; a part that cannot be read any more is searched again. If the disk is full, finds stay in memory and are
+    written as soon as there is room.
 
     **Arguments**
 
@@ -125,8 +121,8 @@ def discover(
     - `on_find`: called with each find as it comes (those of parts that are already there are not told again).
     - `progress`: show a progress bar; by default on a terminal.
 
-    **Returns** a table of the finds, columns `a`, `b`, `limit`, `constant`, `relation`, `growth`, `delta`, in the order of
-    the box.
+    **Returns** a table of the finds, columns `a`, `b`, `limit`, `constant`, `relation`, `growth`, `delta`, in the order
+    of the box.
 
     **Raises** `ValueError` for an unknown constant, or if the folder beside `out` belongs to another search; `OSError`
     if finds could not be written by the end; `RuntimeError` if a part failed on every try. `KeyboardInterrupt` passes
@@ -152,8 +148,9 @@ def discover(
                     failures.append(f"{start} to {stop}: {found.reason}")
                     continue
                 parts.keep((start, stop), found)
-                for find in found:
-                    on_find(find)
+                if on_find is not None:
+                    for find in found:
+                        on_find(find)
                 done += stop - start
                 report(done)
         finally:
@@ -193,14 +190,13 @@ class _Parts:
         for path in sorted(self.folder.glob("*.parquet")):
             try:
                 start, stop = map(int, path.stem.split("-"))
-                self.done[start, stop] = pd.read_parquet(path)[list(COLUMNS)]
+                self.done[start, stop] = pd.read_parquet(path)[list(_COLUMNS)].astype(_COLUMNS)
             except Exception as error:  # whatever a damaged file makes a reader raise: its part is searched again
                 warnings.warn(f"{path} cannot be read ({error}); it is searched again", RuntimeWarning, stacklevel=4)
 
     def keep(self, unit: _Unit, finds: list[Find]) -> None:
         """Keep a part; with the disk full, in memory until there is room."""
-        table = pd.DataFrame([find.row() for find in finds], columns=list(COLUMNS))
-        self.done[unit] = self.unwritten[unit] = table
+        self.done[unit] = self.unwritten[unit] = _table(finds)
         try:
             self._write()
         except OSError as error:
@@ -214,17 +210,12 @@ class _Parts:
 
     def collect(self) -> pd.DataFrame:
         """All finds so far in the order of the box, written to the file that was asked for."""
-        table = (
-            pd.concat(list(self._ordered()), ignore_index=True) if self.done else pd.DataFrame(columns=list(COLUMNS))
-        )
+        parts = (self.done[unit] for unit in sorted(self.done))
+        table = pd.concat([_table([]), *parts], ignore_index=True)
         self._write()
         with write_atomically(self.out) as stream:
             table.to_parquet(stream, index=False)
         return table
-
-    def _ordered(self) -> Iterator[pd.DataFrame]:
-        for unit in sorted(self.done):
-            yield self.done[unit]
 
     def finish(self) -> None:
         """Remove the parts, which are all in the file now."""

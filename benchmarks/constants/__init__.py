@@ -1,0 +1,1 @@
+"""Formulas for constants, beside their discoverers' own library."""
