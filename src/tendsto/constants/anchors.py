@@ -47,7 +47,9 @@ def arctangent(numerator: int, denominator: int = 1) -> Anchor:
     """
     s, t = _lowest_terms(numerator, denominator)
     formula = PCF([2 * t, t], [s * s, 0, 0])
-    constant = LIBRARY["pi"] if s == t else _named(f"atan({_ratio(s, t)})", rf"\arctan {_latex_ratio(s, t)}", _atan(s, t))
+    constant = (
+        LIBRARY["pi"] if s == t else _named(f"atan({_ratio(s, t)})", rf"\arctan {_latex_ratio(s, t)}", _atan(s, t))
+    )
     return Anchor(formula, rf"{s}/\arctan({_ratio(s, t)})", lambda: s / (arb(s) / t).atan(), constant)
 
 

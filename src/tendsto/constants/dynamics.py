@@ -55,8 +55,8 @@ class Metrics:
       with $|\eta'| < 0.05$ that fit is made again without the second column, and $\eta' = 0$.
     - `error_power`, `error_rate`, `error_factorial`: $\beta$, $\gamma$, $\eta$ of
       $\log|\hat L - p_n/q_n| \approx \beta\ln n + \gamma n + \eta n\ln n$.
-    - `error_residual`: the norm of what that fit leaves. It has no intercept, so 0.5 to 1 is usual; much more tells of a
-      transient.
+    - `error_residual`: the norm of what that fit leaves. It has no intercept, so 0.5 to 1 is usual; much more tells
+      of a transient.
     - `eigenvalue_ratio`: see `eigenvalue_ratio`.
     - `predicted_delta`: see `predicted_delta`.
     """
@@ -172,7 +172,7 @@ def metrics(formula: PCF, depth: int = 2000, ratio: int = 2, *, factorial_thresh
 
     **Arguments**
 
-    - `formula`, `depth`, `ratio`: as for `blind_delta`; `depth` must be at least 56 `ratio`, so that these depths differ.
+    - `formula`, `depth`, `ratio`: as for `blind_delta`; `depth` must be at least 56 `ratio`: these depths differ.
     - `factorial_threshold`: below which $|\eta'|$ counts as zero. The paper's 0.05 goes with its depth of 2000, and is
       strict even there: for formulas that reduce, transients leave an $\eta'$ of up to 0.1, and of up to 0.27 at depth
       400. For those that do not it is near 0.5 or more, so 0.25 is the safer choice.
@@ -241,6 +241,7 @@ def _nearly_rational(convergent: Convergent) -> bool:
     return True
 
 
+_Matrix = NDArray[np.float64]
 _COLUMNS = {"ln n": np.log, "n": lambda n: n, "n ln n": lambda n: n * np.log(n)}
 
 
@@ -256,7 +257,9 @@ def fit(depths: tuple[int, ...], values: Sequence[float], columns: tuple[str, ..
 
 
 @functools.lru_cache(maxsize=256)
-def _least_squares(depths: tuple[int, ...], columns: tuple[str, ...]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+def _least_squares(
+    depths: tuple[int, ...], columns: tuple[str, ...]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     n = np.asarray(depths, dtype=np.float64)
     design = np.column_stack([_COLUMNS[column](n) for column in columns])
     return design, np.linalg.pinv(design)
@@ -283,17 +286,23 @@ def metrics_part(
 
     Fractions that stand for the same number as another of the box (`boxes.representatives`) have no row.
 
-    **Arguments**: as for `metrics`, and `reduced_only`: whether fractions whose factorial growth cannot cancel, by a few
-    primes (`screening.promising`), are told as `"unreduced"` without being measured. That is most of a box.
+    **Arguments**: as for `metrics`, and `reduced_only`: whether fractions whose factorial growth cannot cancel, by a
+    few primes (`screening.promising`), are told as `"unreduced"` without being measured. That is most of a box.
     """
     a, b = box.coefficients(*unit)
     kept = representatives(a, b)
     a, b = a[kept], b[kept]
     measured = promising(a, b) if reduced_only else np.ones(len(a), dtype=np.bool_)
+    measure = functools.partial(metrics, depth=depth, factorial_threshold=factorial_threshold)
     rows = []
     for a_row, b_row, wanted in zip(a.tolist(), b.tolist(), measured.tolist(), strict=True):
         formula = PCF(a_row, b_row)
-        rows.append((formula, metrics(formula, depth, factorial_threshold=factorial_threshold) if wanted else Metrics("unreduced")))
+        rows.append(
+            (
+                formula,
+                measure(formula) if wanted else Metrics("unreduced"),
+            )
+        )
     return _table(rows)
 
 

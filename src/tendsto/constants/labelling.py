@@ -30,8 +30,8 @@ DIGITS = 60
 class Identifier:
     """Identifies formulas, and counts the integer relations that this takes.
 
-    One relation is looked for per constant and formula; that the formula is neither rational nor quadratic comes before,
-    and is asked once per formula.
+    One relation is looked for per constant and formula; whether the formula is rational or
+    quadratic is asked along with it.
     """
 
     def __init__(self) -> None:
@@ -145,9 +145,9 @@ def label_clusters(
     4. With no hit, the sample must be related among itself: a coherent cluster of a constant without a name.
 
     A cluster that fails is split: first by the exact ratio of eigenvalues, sign included; then in the planes that come
-    after its own; and in the end by the relations themselves, where every member is asked. Clusters of unnamed constants
-    that are related to each other get one name. Related means a relation $a_0 + a_1 x + a_2 y + a_3 xy = 0$ that passes
-    the guard of `identify` and still holds at twice the digits.
+    after its own; and what is then noise, or has no further plane, by the relations themselves, where every member is
+    asked. Clusters of unnamed constants that are related to each other get one name. Related means a relation
+    $a_0 + a_1 x + a_2 y + a_3 xy = 0$ that passes the guard of `identify` and still holds at twice the digits.
 
     **Arguments**
 
@@ -222,18 +222,17 @@ class _Loop:
         found = list(self._clusters(rows, planes, clusterer))
         for part, left in found:
             self._examine(part, left, clusterer)
-        if not found:
-            self._by_relations(rows)
+        self._by_relations(np.setdiff1d(rows, np.concatenate([part for part, _ in found])) if found else rows)
 
     def _by_relations(self, rows: NDArray[np.intp]) -> None:
         """Name those members that are related to another, or are anchors."""
         for component in self._components(rows):
             if len(component) > 1 or self.formulas[component[0]] in self.known:
-                cluster = self._name(np.array(component))
+                cluster = self._name(np.array(component), looked_up=1)
                 if cluster is not None:
                     self.clusters.append(cluster)
 
-    def _name(self, rows: NDArray[np.intp]) -> Cluster | None:
+    def _name(self, rows: NDArray[np.intp], looked_up: int | None = None) -> Cluster | None:
         """The cluster with its name; none if it holds more than one constant."""
         anchored = [row for row in rows if self.formulas[row] in self.known]
         if anchored:
@@ -241,7 +240,8 @@ class _Loop:
             if not all(self._is(row, constant) for row in anchored[1 : self.anchor_sample]):
                 return None
         else:
-            tried = (self.identifier(self.formulas[row], self.constants) for row in self._some(rows, self.anchor_sample))
+            looked_up = self.anchor_sample if looked_up is None else looked_up
+            tried = (self.identifier(self.formulas[row], self.constants) for row in self._some(rows, looked_up))
             constant = next(filter(None, tried), None)
         asked = self._some(rows, self.sample)
         if constant is not None:
