@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
@@ -242,7 +242,11 @@ def _nearly_rational(convergent: Convergent) -> bool:
 
 
 _Matrix = NDArray[np.float64]
-_COLUMNS = {"ln n": np.log, "n": lambda n: n, "n ln n": lambda n: n * np.log(n)}
+_COLUMNS: dict[str, Callable[[NDArray[np.float64]], NDArray[np.float64]]] = {
+    "ln n": np.log,
+    "n": lambda n: n,
+    "n ln n": lambda n: n * np.log(n),
+}
 
 
 def fit(depths: tuple[int, ...], values: Sequence[float], columns: tuple[str, ...]) -> tuple[list[float], float]:

@@ -41,22 +41,26 @@ class Identifier:
 
     def __call__(self, formula: PCF, constants: Iterable[Constant]) -> Constant | None:
         """The constant whose Möbius image the limit is; `rational` or a square root where it is that; or none."""
+        asked = []
         for constant in constants:
-            if formula in self._without_limit:
-                return None
-            key = (formula, constant.name)
-            if key not in self._known:
-                self.relations += 1
-                self._known[key] = self._identify(formula, constant)
-            found = self._known[key]
-            if found is not None:
+            if (formula, constant.name) not in self._known:
+                asked.append(constant)
+            elif (found := self._known[formula, constant.name]) is not None:
                 return found.constant or _algebraic(found)
-        return None
+        if not asked or formula in self._without_limit:
+            return None
+        self.relations += len(asked)
+        found = self._identify(formula, asked)
+        if found is None:
+            self._known.update({(formula, constant.name): None for constant in asked})
+            return None
+        self._known[formula, found.constant.name if found.constant else asked[0].name] = found
+        return found.constant or _algebraic(found)
 
-    def _identify(self, formula: PCF, constant: Constant) -> Identification | None:
+    def _identify(self, formula: PCF, constants: list[Constant]) -> Identification | None:
         try:
             # The ball is computed once for all constants; what it suggests must hold at twice the digits.
-            found = identify(_certified(formula, DIGITS), [constant])
+            found = identify(_certified(formula, DIGITS), constants)
             return found if found is not None and confirm(formula, found, 2 * DIGITS) else None
         except NoLimit:
             self._without_limit.add(formula)
