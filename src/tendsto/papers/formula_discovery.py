@@ -268,7 +268,7 @@ def _related_share(table: pd.DataFrame, groups: Sequence[NDArray[np.intp]], pair
 def _cluster_figure(table: pd.DataFrame, labels: NDArray[np.object_]) -> Figure:
     figure = Figure(figsize=(8.2, 4.8), layout="constrained")
     axes = figure.subplots()
-    ratio = np.log(table["eigenvalue_ratio"].abs())
+    ratio = np.sign(table["eigenvalue_ratio"]) * np.log(table["eigenvalue_ratio"].abs())
     shown = pd.Series([it if not it.startswith("limit of") else "a constant without a name" for it in labels])
     order = ["", "a constant without a name", *[it for it in shown.value_counts().index if it and "without" not in it]]
     for label, marker in zip(order, itertools.cycle("xosD^vP*<>"), strict=False):
@@ -278,7 +278,7 @@ def _cluster_figure(table: pd.DataFrame, labels: NDArray[np.object_]) -> Figure:
             text = label or "not in a named cluster"
             x, y = table["blind_delta"][rows], ratio[rows]
             axes.scatter(x, y, s=26, marker=marker, alpha=0.75, label=text, color=shade)
-    axes.set(xlabel=r"blind exponent $\hat\delta$", ylabel=r"$\ln|r|$")
+    axes.set(xlabel=r"blind exponent $\hat\delta$", ylabel=r"$\operatorname{sign}(r)\,\ln|r|$")
     figure.legend(loc="outside right upper", fontsize="small")
     return figure
 
