@@ -266,7 +266,7 @@ def _least_squares(
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     n = np.asarray(depths, dtype=np.float64)
     design = np.column_stack([_COLUMNS[column](n) for column in columns])
-    return design, np.linalg.pinv(design)
+    return design, np.asarray(np.linalg.pinv(design), dtype=np.float64)
 
 
 # --- many fractions
