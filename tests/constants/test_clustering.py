@@ -263,3 +263,21 @@ def test_the_statement_for_lean_says_the_recurrence():
     with pytest.raises(ValueError, match="root"):
         lean_statement(PCF(1, 1), Identification(None, (-1, -1, 1), 60))
     assert "(3 : ℝ) / 2" in lean_statement(PCF(1, 1), Identification(None, (3, 2), 60))
+
+
+@pytest.mark.parametrize(("reach", "noise"), [(0.01, True), (0.06, False)])
+def test_a_point_beyond_reach_of_those_kept_is_noise(reach, noise):
+    heaps = [(start + 0.1 * i + 0.001, 0.0) for start in (0.0, 5.0) for i in range(8)]
+    labels = FormulaClusterer(cell=0.1, reach=reach).fit(frame([*heaps, (0.351, 0.0)])).labels_
+    assert labels[3] >= 0
+    assert (labels[-1] == -1) == noise
+
+
+def test_a_quadratic_number_among_formulas_of_pi_is_not_called_pi():
+    formulas = [PCF([2, 1 + 2 * k], [1, 2 * k, 0]) for k in range(6)] + [PCF(1, 1)]
+    formulas += [PCF(1, b) for b in (3, 4, 5, 7, 8, 9)]
+    table = frame(blob(-0.5, 7, 0.03) + blob(0.5, 6, 0.03))
+    table["a"], table["b"] = [list(it.a) for it in formulas], [list(it.b) for it in formulas]
+    found = label_clusters(table, anchors=[arctangent(1)], clusterer=FormulaClusterer((("blind_delta", "growth"),)))
+    assert found.labels[:7].tolist() == ["pi"] * 6 + [""]
+    assert found.contradictory >= 1
