@@ -7,7 +7,7 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constr
 .PHONY: demo test lint types imports unit docs bench system clean
 
 demo: .venv/installed
-	$(BIN)/tendsto check --all --budget quick --out report
+	@$(BIN)/tendsto check --all --budget quick --out report || test $$? = 1  # 1: some paper's claim does not hold
 
 test: lint types imports unit docs
 
