@@ -1,0 +1,291 @@
+"""Walks through a matrix field in one direction: exact convergents, rigorous limits, irrationality exponents."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import flint
+import sympy
+
+from tendsto import validation
+from tendsto.constants.continued_fractions import PCF, Convergent, NoLimit
+from tendsto.constants.moebius import Moebius
+from tendsto.constants.polynomials import log
+from tendsto.constants.rational_matrices import RationalMatrix, SingularStep, context, rational
+
+K = sympy.Symbol("k")
+"""The variable of a trajectory matrix: the number of steps taken before."""
+
+_RING = context([K])
+
+
+class Trajectory:
+    r"""The product $T(0)\,T(1) \cdots T(n-1)$ of a square matrix $T(k)$ of rational functions.
+
+    $T$ is kept as a primitive matrix of integer polynomials, times one rational function. The function scales a product
+    and leaves its quotients alone, so the convergents are those of the primitive matrix: with $\Pi_n$ its product,
+
+    $$\frac{p_n}{q_n} = \frac{(\Pi_n)_{0,r-1}}{(\Pi_n)_{1,r-1}},$$
+
+    the quotient of the first two rows in the last of $r$ columns.
+
+    **Arguments**
+
+    - `matrix`: a SymPy matrix of rational functions in the symbol `k`, at least 2 by 2.
+
+    **Raises** `TypeError` or `ValueError` for anything else, or a matrix of zeros.
+
+    **Source**: R. Elimelech et al., "Algorithm-assisted discovery of an intrinsic order among mathematical constants",
+    arXiv:2308.11829.
+    """
+
+    def __init__(self, matrix: Any) -> None:
+        found = matrix if isinstance(matrix, RationalMatrix) else RationalMatrix.from_sympy("matrix", matrix, [K])
+        if found.rank < 2:
+            raise ValueError("matrix: must have at least two rows, for a quotient of two")
+        self._step = found
+        content = _RING.from_dict({})
+        for entry in found.flat:
+            content = content.gcd(entry)
+        if content.is_zero():
+            raise ValueError("matrix: must not be zero")
+        primitive = [_coefficients(entry / content) for entry in found.flat]
+        units = _common_denominator([each for entry in primitive for each in entry])
+        whole = [[int(each * units) for each in entry] for entry in primitive]
+        divisor = math.gcd(*(each for entry in whole for each in entry))
+        self._primitive = [flint.fmpz_poly([each // divisor for each in entry]) for entry in whole]
+        common = content.gcd(found.denominator)
+        self._scale = content / common * flint.fmpq(divisor) / units, found.denominator / common
+
+    @property
+    def rank(self) -> int:
+        """The number of rows of $T$."""
+        return self._step.rank
+
+    @cached_property
+    def matrix(self) -> sympy.ImmutableMatrix:
+        """$T(k)$ as a SymPy matrix in the symbol `k`, factored."""
+        return self._step.to_sympy([K]).applyfunc(sympy.factor)
+
+    def __repr__(self) -> str:
+        return f"Trajectory({self.matrix.tolist()})"
+
+    def _repr_latex_(self) -> str:
+        return rf"$\displaystyle T(k) = {sympy.latex(self.matrix)}$"
+
+    # --- products
+
+    def product(self, steps: int) -> flint.fmpq_mat:
+        r"""$T(0) \cdots T(n-1)$, exactly.
+
+        **Raises** `SingularStep` if one of the factors has a pole.
+        """
+        validation.integer("steps", steps, low=0)
+        above, below = self._scale
+        scale = flint.fmpq(1)
+        for k in range(steps):
+            if (pole := below(k)) == 0:
+                raise SingularStep(f"the step from k = {k} is singular")
+            scale *= above(k) / pole
+        return flint.fmpq_mat(self._product(0, steps)) * scale
+
+    def _product(self, start: int, stop: int) -> flint.fmpz_mat:
+        """The product of the primitive matrices at `start`, …, `stop` - 1, by binary splitting."""
+        if stop - start <= 1:
+            if stop == start:
+                return flint.fmpz_mat(self.rank, self.rank, _identity(self.rank))
+            return flint.fmpz_mat(self.rank, self.rank, [entry(start) for entry in self._primitive])
+        middle = (start + stop) // 2
+        return self._product(start, middle) * self._product(middle, stop)
+
+    def convergents(self, depths: Iterable[int]) -> list[Convergent]:
+        """The convergents after `depths` steps, which must not decrease; the work is that of the deepest.
+
+        **Raises** `ValueError` for negative or decreasing depths.
+        """
+        found, last = [], 0
+        product = self._product(0, 0)
+        for depth in depths:
+            validation.integer("depths", depth, low=last)
+            product = product * self._product(last, depth)
+            found.append(Convergent(depth, product[0, self.rank - 1], product[1, self.rank - 1]))
+            last = depth
+        return found
+
+    def convergent(self, depth: int) -> Convergent:
+        """The convergent after `depth` steps."""
+        return self.convergents([depth])[0]
+
+    # --- the limit
+
+    @cached_property
+    def _companion(self) -> tuple[PCF, Moebius]:
+        if self.rank != 2:
+            raise ValueError(f"a continued fraction belongs to matrices of rank 2, not {self.rank}")
+        p, q, r, s = self._primitive
+        if not q:
+            raise NoLimit("the upper right entry of the matrix is zero: every convergent is zero")
+        shift = flint.fmpz_poly([-1, 1])
+        earlier = [entry(shift) for entry in (p, q, r, s)]
+        determinant = earlier[0] * earlier[3] - earlier[1] * earlier[2]
+        a = earlier[1] * s + earlier[0] * q
+        b = -earlier[1](shift) * q * determinant
+        a, b, deflation = _deflate(a, b)
+        common = earlier[1].gcd(deflation)
+        inflation = earlier[1] / common, deflation / common
+        first = max((root + 1 for each in (q, *inflation) for root in _roots_from_zero(each)), default=0)
+        ahead = flint.fmpz_poly([first, 1])
+        head = self._product(0, first)
+        scale = flint.fmpq(inflation[0](first), inflation[1](first))
+        pcf = PCF(a(ahead), b(ahead))
+        tail = Moebius(0, q(first) * scale, 1, s(first) * scale - a(first))
+        return pcf, Moebius(*head.entries()) @ tail
+
+    def to_pcf(self) -> tuple[PCF, Moebius]:
+        r"""A continued fraction and the map that takes its limit to the limit of the trajectory.
+
+        With $T = \begin{pmatrix} p & q\\ r & s\end{pmatrix}$ the last column of the product obeys
+
+        $$u_{k+1} = \Bigl(s(k) + p(k-1)\frac{q(k)}{q(k-1)}\Bigr) u_k - \frac{q(k) \det T(k-1)}{q(k-1)}\,u_{k-1}.$$
+
+        Multiplied by $c(k)$ and $c(k)c(k-1)$ the coefficients are integer polynomials $a(k)$, $b(k)$; $c = q(k-1)$ does,
+        and common factors $e(k)$ of $a(k)$ with $e(k)e(k-1)$ in $b(k)$ are taken out again. The limits are related by
+        $x \mapsto q(0)c(0) / (x + s(0)c(0) - a(0))$. Where $q$ or $c$ has a zero at some $k \ge 0$ the fraction begins
+        after it, and the map includes the steps before.
+
+        **Raises** `ValueError` for a rank other than 2, `NoLimit` if $q$ is zero.
+        """
+        return self._companion
+
+    def limit(self, digits: int, *, max_depth: int = 100_000) -> flint.arb:
+        r"""A ball that provably contains $\lim p_n/q_n$, with a radius of at most $10^{-\mathrm{digits}}\max(1, |L|)$.
+
+        It is the image of the ball of the continued fraction of `to_pcf`, for which see `PCF.limit`.
+
+        **Raises** `NoLimit` if the limit is infinite, or cannot be certified (along the axes of many fields convergence
+        is only polynomial).
+        """
+        pcf, moebius = self.to_pcf()
+        for extra in (10, 40, 160, 640):
+            ball = pcf.limit(digits + extra, max_depth=max_depth)
+            with flint.ctx.workdps(digits + extra + 20):
+                image = moebius(ball)
+                if image.is_finite() and image.rad() <= flint.arb(10) ** -digits * flint.arb(1).max(abs(image.mid())):
+                    return image
+        raise NoLimit(f"no finite limit: {moebius} has a pole within the ball around {float(ball.mid()):.6g}")
+
+    # --- what the convergents say of irrationality
+
+    def delta(self, depth: int, limit: flint.arb | None = None, *, reduced: bool = True) -> flint.arb:
+        r"""The irrationality exponent after `depth` steps, as a rigorous ball.
+
+        $$\delta_n = -1 - \frac{\log|L - p_n/q_n|}{\log\tilde q_n}$$
+
+        **Arguments**
+
+        - `depth`: $n$.
+        - `limit`: a ball around $L$; by default the certified limit, precise enough.
+        - `reduced`: whether $\tilde q_n$ is the denominator in lowest terms, or $|q_n|$ as the product leaves it.
+
+        **Raises** `NoLimit` as `limit` does; `ValueError` if the limit given is not precise enough to tell it from the
+        convergent, or the denominator is at most 1.
+        """
+        return self.deltas([depth], limit, reduced=reduced)[0]
+
+    def deltas(self, depths: Sequence[int], limit: flint.arb | None = None, *, reduced: bool = True) -> list[flint.arb]:
+        """The exponents at several depths, which must not decrease; see `delta`."""
+        convergents = self.convergents(depths)
+        sizes = [each.reduced_denominator if reduced else abs(each.q) for each in convergents]
+        for each, size in zip(convergents, sizes, strict=True):
+            if size <= 1:
+                raise ValueError(f"depth: the denominator at depth {each.depth} is {size}, so delta is not defined")
+        digits = int(2.5 * max(map(log, sizes), default=0.0) / math.log(10)) + 20
+        ball = self.limit(digits) if limit is None else limit
+        found = []
+        with flint.ctx.workdps(digits + 20):
+            for each, size in zip(convergents, sizes, strict=True):
+                error = abs(ball - flint.arb(each.fraction))
+                if error.contains(0):
+                    raise ValueError("limit: is not precise enough to tell it from the convergent")
+                found.append(-1 - error.log() / flint.arb(size).log())
+        return found
+
+    def irrationality(self, depths: Sequence[int], limit: flint.arb | None = None, *, reduced: bool = True) -> Irrationality:
+        """Whether the convergents at `depths` come close enough, for their denominators, to show an irrational limit."""
+        deltas = self.deltas(depths, limit, reduced=reduced)
+        return Irrationality(tuple(depths), tuple(deltas))
+
+
+@dataclass(frozen=True)
+class Irrationality:
+    r"""Exponents $\delta_n$ at finitely many depths, against the criterion of irrationality.
+
+    If $\delta_n \ge \varepsilon > 0$ for infinitely many distinct fractions, their limit is irrational with a measure of
+    at most $1 + 1/\varepsilon$. Finitely many exponents are evidence; a proof needs a bound for all $n$.
+
+    **Arguments**: `depths`, `deltas` (rigorous balls).
+    """
+
+    depths: tuple[int, ...]
+    deltas: tuple[flint.arb, ...]
+
+    def __bool__(self) -> bool:
+        """Whether every exponent is certainly positive."""
+        return all(delta > 0 for delta in self.deltas)
+
+    @property
+    def measure(self) -> flint.arb:
+        """The bound $1 + 1/\\varepsilon$ that the least of these exponents would give.
+
+        **Raises** `ValueError` unless every exponent is positive: then the fractions show nothing.
+        """
+        for depth, delta in zip(self.depths, self.deltas, strict=True):
+            if not delta > 0:
+                raise ValueError(
+                    f"no evidence of irrationality: δ is {float(delta.mid()):.6g} at depth {depth}. Were the denominators "
+                    "reduced?"
+                )
+        least = self.deltas[0]
+        for delta in self.deltas[1:]:
+            least = least.min(delta)
+        return 1 + 1 / least
+
+
+def _identity(rank: int) -> list[int]:
+    return [int(i == j) for i in range(rank) for j in range(rank)]
+
+
+def _coefficients(polynomial: flint.fmpq_mpoly) -> list[flint.fmpq]:
+    """From the lowest power up."""
+    found = {int(powers[0]): each for powers, each in polynomial.to_dict().items()}
+    return [found.get(power, flint.fmpq(0)) for power in range(max(found, default=-1) + 1)]
+
+
+def _common_denominator(values: Iterable[flint.fmpq]) -> int:
+    return math.lcm(*(int(value.q) for value in values))
+
+
+def _roots_from_zero(polynomial: flint.fmpz_poly) -> list[int]:
+    """The integers $k \\ge 0$ with $p(k) = 0$."""
+    roots = [-int(each[0]) // int(each[1]) for each, _ in polynomial.factor()[1] if each.degree() == 1 and each[0] % each[1] == 0]
+    return [root for root in roots if root >= 0]
+
+
+def _deflate(
+    a: flint.fmpz_poly, b: flint.fmpz_poly
+) -> tuple[flint.fmpz_poly, flint.fmpz_poly, flint.fmpz_poly]:
+    """Divide $a(k)$ by $e(k)$ and $b(k)$ by $e(k)e(k-1)$ as far as possible, and return $e$ too."""
+    removed = flint.fmpz_poly([1])
+    number, factors = a.gcd(b).factor()
+    candidates = [each for each, power in factors for _ in range(power)]
+    candidates += [flint.fmpz_poly([int(prime)]) for prime, power in number.factor() for _ in range(power)]
+    for each in candidates:
+        pair = each * each(flint.fmpz_poly([-1, 1]))
+        quotient, rest = divmod(b, pair)
+        if not rest and quotient * pair == b:
+            a, b, removed = a / each, quotient, removed * each
+    return a, b, removed
