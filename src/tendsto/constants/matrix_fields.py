@@ -251,6 +251,10 @@ class ConservativeMatrixField:
     def _inverses(self) -> dict[sympy.Symbol, RationalMatrix]:
         return {axis: step.inverse() for axis, step in self._steps.items()}
 
+    def over_integers(self) -> dict[sympy.Symbol, RationalMatrix]:
+        """Each matrix as polynomials over the integers in the axes and parameters, over one denominator."""
+        return {axis: step.over_integers() for axis, step in self._steps.items()}
+
     # --- other fields from this one
 
     def subs(self, values: Mapping[sympy.Symbol, Any]) -> ConservativeMatrixField:
