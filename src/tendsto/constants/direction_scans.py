@@ -41,8 +41,8 @@ def scan_directions(
 
     - `field`: a conservative field of rank at least 2.
     - `largest`: the largest coordinate of a direction; `directions` gives them one by one instead.
-    - `steps`: unit steps along the path; a direction $(s, t)$ is followed for $n = \mathrm{round}(\mathrm{steps}/(s+t))$
-      of its own.
+    - `steps`: unit steps along the path; direction $(s, t)$ is followed
+      $n = \mathrm{round}(\mathrm{steps}/(s+t))$ times.
     - `start`: where all walks begin, by default all ones.
     - `limit`: a ball around the number that every direction is compared with. By default each direction's own certified
       limit; where that cannot be certified (the axes of many fields) $\delta$ is not a number.
@@ -51,8 +51,8 @@ def scan_directions(
     **Returns** a table with a column for each axis, `depth` ($n$), `digits` (of the denominator used) and `delta` (of
     which `Trajectory.delta` gives the rigorous ball), the best direction first.
 
-    **Raises** as `ConservativeMatrixField.trajectory` does, `ValueError` if a walk has no steps or the limit given is not
-    precise enough.
+    **Raises** as `ConservativeMatrixField.trajectory` does, `ValueError` if a walk has no steps or the limit given is
+    not precise enough.
     """
     validation.integer("steps", steps, low=1)
     rows = []
@@ -89,12 +89,22 @@ def plot_scan(scan: pd.DataFrame, axes: Axes | None = None) -> Axes:
         from matplotlib.figure import Figure
 
         axes = Figure(layout="constrained").subplots()
-    span = max(float(scan["delta"].abs().max()), 1e-9)
+    # Along the axes convergence is polynomial and δ near -1, which would leave no colour for the rest.
+    inside = scan[(scan[names[0]] != 0) & (scan[names[1]] != 0)]
+    span = max(float((inside if len(inside) else scan)["delta"].abs().max()), 1e-9)
     places = scan[names[0]].to_numpy(), scan[names[1]].to_numpy()
     frames = ["k" if positive else "none" for positive in scan["delta"] > 0]
-    side = 4200 / (1 + max(place.max() for place in places)) ** 1.6
+    side = 9000 / (1 + max(place.max() for place in places)) ** 1.6
     drawn = axes.scatter(
-        *places, c=scan["delta"], s=side, marker="s", cmap="RdBu", vmin=-span, vmax=span, edgecolors=frames, linewidths=1.8
+        *places,
+        c=scan["delta"],
+        s=side,
+        marker="s",
+        cmap="RdBu",
+        vmin=-span,
+        vmax=span,
+        edgecolors=frames,
+        linewidths=1.8,
     )
     if len(scan) <= 30:
         for first, second, delta in zip(*places, scan["delta"], strict=True):

@@ -177,7 +177,9 @@ def _lemmas(name: str, field: ConservativeMatrixField) -> Iterator[tuple[str, st
 def _polynomial(polynomial: flint.fmpq_mpoly, symbols: Sequence[str]) -> str:
     terms = []
     for powers, value in polynomial.to_dict().items():
-        factors = [f"{name}^{int(power)}" if power > 1 else name for name, power in zip(symbols, powers, strict=True) if power]
+        factors = [
+            f"{name}^{int(power)}" if power > 1 else name for name, power in zip(symbols, powers, strict=True) if power
+        ]
         coefficient = int(value.p)
         if coefficient != 1 or not factors:
             factors.insert(0, str(coefficient) if coefficient >= 0 else f"({coefficient})")

@@ -78,7 +78,7 @@ def _solve(
         if i > 0 and (left := sympy.numer(sympy.together(coefficient))).expand() != 0:
             levels.setdefault(i + j, []).append(left)
     if not levels:
-        free = {symbol: 0 for symbol in (f.free_symbols | fbar.free_symbols) & weights.keys()}
+        free = dict.fromkeys((f.free_symbols | fbar.free_symbols) & weights.keys(), 0)
         return [(sympy.expand(f.subs(free)), sympy.expand(fbar.subs(free)))]
     equations = levels[max(levels)]
     unknowns = sorted(set().union(*(each.free_symbols for each in equations)), key=lambda s: (-weights[s], str(s)))
@@ -90,7 +90,7 @@ def _solve(
 
 
 def _coefficients(polynomial: sympy.Expr) -> list[sympy.Expr]:
-    return sympy.Poly(polynomial, _X, _Y).coeffs()
+    return list(sympy.Poly(polynomial, _X, _Y).coeffs())
 
 
 def _is_rational(value: sympy.Expr) -> bool:

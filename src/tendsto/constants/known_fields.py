@@ -8,7 +8,7 @@ from typing import Any
 
 import flint
 import sympy
-from sympy import E, Catalan, Rational, erf, erfi, gamma, log, pi, sqrt, zeta
+from sympy import Catalan, E, Rational, erf, erfi, gamma, log, pi, sqrt, zeta
 
 from tendsto import validation
 from tendsto.constants.matrix_fields import ConservativeMatrixField
@@ -56,8 +56,8 @@ class KnownField:
 def enclose(expression: sympy.Expr, digits: int) -> flint.arb:
     r"""A ball around a closed form of constants, with a radius of at most $10^{-\mathrm{digits}} \max(1, |v|)$.
 
-    Sums, products, integer and half-integer powers of rational numbers, $\pi$, $e$, Catalan's constant, and the values of
-    $\zeta$, $\log$, $\Gamma$, erf and erfi at them.
+    Sums, products, integer and half-integer powers of rational numbers, $\pi$, $e$, Catalan's constant, and the values
+    of $\zeta$, $\log$, $\Gamma$, erf and erfi at them.
 
     **Raises** `TypeError` for anything else.
     """

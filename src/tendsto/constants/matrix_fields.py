@@ -11,8 +11,14 @@ from typing import Any
 import flint
 import sympy
 
-from tendsto import validation
-from tendsto.constants.rational_matrices import RationalMatrix, SingularStep, context, rational, to_expression, to_rational
+from tendsto.constants.rational_matrices import (
+    RationalMatrix,
+    SingularStep,
+    context,
+    rational,
+    to_expression,
+    to_rational,
+)
 from tendsto.constants.trajectories import K, Trajectory
 
 Point = Mapping[sympy.Symbol, Any] | Sequence[Any]
@@ -65,7 +71,8 @@ class ConservativeMatrixField:
         if len(set(map(str, symbols))) < len(symbols):
             raise ValueError("matrices: two different symbols have the same name; give them the same assumptions")
         self._steps = {
-            axis: RationalMatrix.from_sympy(f"matrices[{axis}]", matrix, symbols) for axis, matrix in self.matrices.items()
+            axis: RationalMatrix.from_sympy(f"matrices[{axis}]", matrix, symbols)
+            for axis, matrix in self.matrices.items()
         }
         ranks = {axis: step.rank for axis, step in self._steps.items()}
         if len(set(ranks.values())) > 1:
@@ -151,9 +158,11 @@ class ConservativeMatrixField:
 
     def _require_conservative(self) -> None:
         if not self.verify():
-            pair = next(pair for pair, entries in self._residuals.items() if not all(each.is_zero() for each in entries))
+            pair = next(
+                pair for pair, entries in self._residuals.items() if not all(each.is_zero() for each in entries)
+            )
             raise NotConservative(
-                f"the field is not conservative in {pair[0]}, {pair[1]}: the work depends on the path; give one with path="
+                f"the field is not conservative in {pair[0]}, {pair[1]}: work depends on the path; give one with path="
             )
 
     # --- walking
@@ -330,7 +339,9 @@ class ConservativeMatrixField:
 
     def _require_numbers(self) -> None:
         if self.parameters:
-            raise ValueError(f"the field has parameters without a value ({', '.join(map(str, self.parameters))}): use subs")
+            raise ValueError(
+                f"the field has parameters without a value ({', '.join(map(str, self.parameters))}): use subs"
+            )
 
     def _names(self) -> str:
         return ", ".join(map(str, self.axes))
@@ -359,4 +370,3 @@ def _matrix(axis: sympy.Symbol, value: Any) -> sympy.ImmutableMatrix:
         return sympy.ImmutableMatrix(value)
     except (TypeError, ValueError):
         raise TypeError(f"matrices[{axis}]: expected a matrix, got {value!r}") from None
-

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any, overload
+from typing import Any
 
 import flint
 import sympy
@@ -37,12 +37,6 @@ class Moebius:
         for name, value in zip("abcd", whole, strict=True):
             object.__setattr__(self, name, value // divisor)
 
-    @overload
-    def __call__(self, value: flint.arb) -> flint.arb: ...
-    @overload
-    def __call__(self, value: sympy.Expr) -> sympy.Expr: ...
-    @overload
-    def __call__(self, value: flint.fmpq) -> flint.fmpq: ...
     def __call__(self, value: Any) -> Any:
         """The image of a ball (rigorous, at the working precision), a SymPy expression, or a FLINT rational.
 

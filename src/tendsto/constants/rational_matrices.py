@@ -1,4 +1,4 @@
-"""Square matrices of rational functions in exact arithmetic: SymPy's expressions in and out, FLINT's polynomials inside."""
+"""Square matrices of rational functions, exactly: SymPy's expressions in and out, FLINT's polynomials inside."""
 
 from __future__ import annotations
 
@@ -143,9 +143,7 @@ class RationalMatrix:
 
 def _product(left: Entries, right: Entries) -> Entries:
     columns = list(zip(*right, strict=True))
-    return tuple(
-        tuple(sum(a * b for a, b in zip(row, column, strict=True)) for column in columns) for row in left
-    )
+    return tuple(tuple(sum(a * b for a, b in zip(row, column, strict=True)) for column in columns) for row in left)
 
 
 def _rows(entries: Sequence[Any]) -> Entries:

@@ -15,7 +15,7 @@ from tendsto import validation
 from tendsto.constants.continued_fractions import PCF, Convergent, NoLimit
 from tendsto.constants.moebius import Moebius
 from tendsto.constants.polynomials import log
-from tendsto.constants.rational_matrices import RationalMatrix, SingularStep, context, rational
+from tendsto.constants.rational_matrices import RationalMatrix, SingularStep, context
 
 K = sympy.Symbol("k")
 """The variable of a trajectory matrix: the number of steps taken before."""
@@ -152,10 +152,10 @@ class Trajectory:
 
         $$u_{k+1} = \Bigl(s(k) + p(k-1)\frac{q(k)}{q(k-1)}\Bigr) u_k - \frac{q(k) \det T(k-1)}{q(k-1)}\,u_{k-1}.$$
 
-        Multiplied by $c(k)$ and $c(k)c(k-1)$ the coefficients are integer polynomials $a(k)$, $b(k)$; $c = q(k-1)$ does,
-        and common factors $e(k)$ of $a(k)$ with $e(k)e(k-1)$ in $b(k)$ are taken out again. The limits are related by
-        $x \mapsto q(0)c(0) / (x + s(0)c(0) - a(0))$. Where $q$ or $c$ has a zero at some $k \ge 0$ the fraction begins
-        after it, and the map includes the steps before.
+        Multiplied by $c(k)$ and $c(k)c(k-1)$ the coefficients are integer polynomials $a(k)$, $b(k)$: $c = q(k-1)$
+        achieves that, and common factors $e(k)$ of $a(k)$ with $e(k)e(k-1)$ in $b(k)$ are taken out again. The limits
+        are related by $x \mapsto q(0)c(0) / (x + s(0)c(0) - a(0))$. Where $q$ or $c$ has a zero at some $k \ge 0$ the
+        fraction begins after it, and the map includes the steps before.
 
         **Raises** `ValueError` for a rank other than 2, `NoLimit` if $q$ is zero.
         """
@@ -214,8 +214,10 @@ class Trajectory:
                 found.append(-1 - error.log() / flint.arb(size).log())
         return found
 
-    def irrationality(self, depths: Sequence[int], limit: flint.arb | None = None, *, reduced: bool = True) -> Irrationality:
-        """Whether the convergents at `depths` come close enough, for their denominators, to show an irrational limit."""
+    def irrationality(
+        self, depths: Sequence[int], limit: flint.arb | None = None, *, reduced: bool = True
+    ) -> Irrationality:
+        """Whether the convergents at `depths` come close enough, for their denominators, to an irrational limit."""
         deltas = self.deltas(depths, limit, reduced=reduced)
         return Irrationality(tuple(depths), tuple(deltas))
 
@@ -224,8 +226,8 @@ class Trajectory:
 class Irrationality:
     r"""Exponents $\delta_n$ at finitely many depths, against the criterion of irrationality.
 
-    If $\delta_n \ge \varepsilon > 0$ for infinitely many distinct fractions, their limit is irrational with a measure of
-    at most $1 + 1/\varepsilon$. Finitely many exponents are evidence; a proof needs a bound for all $n$.
+    If $\delta_n \ge \varepsilon > 0$ for infinitely many distinct fractions, their limit is irrational with a measure
+    of at most $1 + 1/\varepsilon$. Finitely many exponents are evidence; a proof needs a bound for all $n$.
 
     **Arguments**: `depths`, `deltas` (rigorous balls).
     """
@@ -246,8 +248,8 @@ class Irrationality:
         for depth, delta in zip(self.depths, self.deltas, strict=True):
             if not delta > 0:
                 raise ValueError(
-                    f"no evidence of irrationality: δ is {float(delta.mid()):.6g} at depth {depth}. Were the denominators "
-                    "reduced?"
+                    f"no evidence of irrationality: δ is {float(delta.mid()):.6g} at depth {depth}. "
+                    "Were the denominators reduced?"
                 )
         least = self.deltas[0]
         for delta in self.deltas[1:]:
@@ -271,13 +273,15 @@ def _common_denominator(values: Iterable[flint.fmpq]) -> int:
 
 def _roots_from_zero(polynomial: flint.fmpz_poly) -> list[int]:
     """The integers $k \\ge 0$ with $p(k) = 0$."""
-    roots = [-int(each[0]) // int(each[1]) for each, _ in polynomial.factor()[1] if each.degree() == 1 and each[0] % each[1] == 0]
+    roots = [
+        -int(each[0]) // int(each[1])
+        for each, _ in polynomial.factor()[1]
+        if each.degree() == 1 and each[0] % each[1] == 0
+    ]
     return [root for root in roots if root >= 0]
 
 
-def _deflate(
-    a: flint.fmpz_poly, b: flint.fmpz_poly
-) -> tuple[flint.fmpz_poly, flint.fmpz_poly, flint.fmpz_poly]:
+def _deflate(a: flint.fmpz_poly, b: flint.fmpz_poly) -> tuple[flint.fmpz_poly, flint.fmpz_poly, flint.fmpz_poly]:
     """Divide $a(k)$ by $e(k)$ and $b(k)$ by $e(k)e(k-1)$ as far as possible, and return $e$ too."""
     removed = flint.fmpz_poly([1])
     number, factors = a.gcd(b).factor()

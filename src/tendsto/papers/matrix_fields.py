@@ -212,8 +212,8 @@ def _links(digits: int, shifted: bool) -> Finding:
 
 
 @claim(
-    statement=r"Shifted by one half, a field carries other constants: that of $\pi^2$ Catalan's constant, that of $\ln 2$ "
-    r"the number $\pi$",
+    statement=r"Shifted by one half, a field carries other constants: that of $\pi^2$ Catalan's constant, that of "
+    r"$\ln 2$ the number $\pi$",
     source="Section 3",
     evidence="certified",
 )
@@ -255,7 +255,9 @@ def _apery(budget: Budget, reduced: bool) -> Finding:
             Estimate.exact((scan["delta"][~diagonal] >= scan["delta"][diagonal].item()).sum()),
         ),
         Check("δ in the other directions, largest", at_most(0.001), Estimate.exact(scan["delta"][~diagonal].max())),
-        Check("depths whose δ is certainly positive", equal_to(len(depths)), Estimate.exact(_positive(evidence.deltas))),
+        Check(
+            "depths whose δ is certainly positive", equal_to(len(depths)), Estimate.exact(_positive(evidence.deltas))
+        ),
     ]
     tables = {"Directions in the field of ζ(3)": scan, "The diagonal": pd.DataFrame({"depth": depths, "δ": deltas})}
     return Finding(checks, tables=tables, note=f"Apéry's exponent is {theory:.6f}, his measure {1 + 1 / theory:.4f}.")
@@ -266,8 +268,8 @@ def _positive(deltas: tuple[flint.arb, ...]) -> int:
 
 
 @claim(
-    statement=r"Of the directions through the field of $\zeta(3)$ the diagonal has the largest irrationality exponent, and "
-    r"it is positive: $\delta \to (4\ln(1+\sqrt2)-3)/(4\ln(1+\sqrt2)+3) = 0.0805$, Apéry's",
+    statement=r"Of the directions through the field of $\zeta(3)$ the diagonal has the largest irrationality exponent, "
+    r"and it is positive: $\delta \to (4\ln(1+\sqrt2)-3)/(4\ln(1+\sqrt2)+3) = 0.0805$, Apéry's",
     source="Section 3.5",
     evidence="certified",
 )
@@ -288,9 +290,9 @@ def the_diagonal_is_aperys_proof(budget: Budget) -> Finding:
     left.set_title(r"field of $\zeta(3)$")
     for (name, scan), marker in zip(wide.items(), itertools.cycle("osD^v")):
         inside = scan[(scan["x"] > 0) & (scan["y"] > 0)]
-        angles = np.degrees(np.arctan2(inside["y"], inside["x"])).to_numpy()
+        angles = np.degrees(np.arctan2(np.asarray(inside["y"]), np.asarray(inside["x"])))
         order = np.argsort(angles)
-        right.plot(angles[order], inside["delta"].to_numpy()[order], marker=marker, markersize=3, label=name)
+        right.plot(angles[order], np.asarray(inside["delta"])[order], marker=marker, markersize=3, label=name)
     right.axhline(0.0, color="k", linestyle="--", label="irrational above")
     right.set(xlabel="angle of the direction in degrees", ylabel=r"$\delta$", xlim=(0, 90))
     right.legend(fontsize="small")
