@@ -44,6 +44,7 @@ def test_a_fraction_of_no_known_field_gives_one():
         (PCF([34, 51, 27, 5], [-1, 0, 0, 0, 0, 0, 0]), "no field with f and f̄ of degree 3"),
         (PCF([2, 1], [1, 0, 0]), "rational coefficients"),
         (PCF([1, 1], [1, 1]), r"b\(0\) is 1"),
+        (PCF([2, -1], [-1, 2, 0]), "no field"),  # but for one whose rows are all equal
         (PCF([2, 3, 3, 2], [-1, 0, 0, 0, 0, 0, 0]), "no field"),
     ],
 )

@@ -177,6 +177,16 @@ def test_products_are_exact_and_poles_are_named():
         trajectory.convergents([3, 2])
 
 
+def test_long_products_are_those_of_single_steps():
+    field = known_field("zeta2").field
+    steps, trajectory = 131, field.trajectory((1, 1))
+    expected = field.work((1, 1), (1 + steps, 1 + steps), [x, y] * steps)
+    assert trajectory.product(steps) == expected
+    for found in trajectory.convergents([3, 70, steps])[1:]:
+        before = field.work((1, 1), (1 + found.depth, 1 + found.depth), [x, y] * found.depth)
+        assert found.fraction == before[0, 1] / before[1, 1]
+
+
 def test_scan_reproduces_the_exponents_of_every_direction():
     # Exponents of ramanujantools' definition at n (s + t) = 240, from exact integers.
     expected = {
@@ -233,6 +243,8 @@ def test_backward_and_half_integer_walks():
     back = field.trajectory((-1, 1), (10, 1)).product(3)
     assert back == field.work((10, 1), (7, 4))
     half = field.trajectory((1, 1), (Fraction(1, 2), Rational(1, 2)))
+    middle = Fraction(1, 2), Fraction(1, 2)
+    assert half.product(3) == field.work(middle, (Fraction(7, 2), Fraction(7, 2)), [x, y] * 3)
     assert (
         half.convergent(3).fraction
         == ConservativeMatrixField(
