@@ -280,7 +280,7 @@ def _positive(deltas: tuple[flint.arb, ...]) -> int:
 @claim(
     statement=r"Of the directions through the field of $\zeta(3)$ the diagonal has the largest irrationality exponent, "
     r"and it is positive: $\delta \to (4\ln(1+\sqrt2)-3)/(4\ln(1+\sqrt2)+3) = 0.0805$, Apéry's",
-    source="Section 3.5",
+    source="Section 3",
     evidence="certified",
 )
 def the_diagonal_is_aperys_proof(budget: Budget) -> Finding:
