@@ -13,14 +13,14 @@ import sympy
 Polynomial: TypeAlias = int | Sequence[int] | sympy.Expr | sympy.Poly | flint.fmpz_poly
 """An integer, integer coefficients from the highest power down, or a SymPy or FLINT polynomial in one variable."""
 
-MAX_DEGREE = 64
+MAX_DEGREE = 512
 
 
 def coefficients(name: str, value: Polynomial) -> tuple[int, ...]:
     """The coefficients of `value` from the highest power down, without leading zeros; `(0,)` for zero.
 
     **Raises** `TypeError` for coefficients that are not integers (a float has no exact value) or what is no polynomial,
-    `ValueError` for several variables, fractions, or a degree above 64.
+    `ValueError` for several variables, fractions, or a degree above 512.
     """
     if isinstance(value, flint.fmpz_poly):
         found = tuple(int(value[power]) for power in range(max(value.degree(), 0), -1, -1))
