@@ -62,6 +62,21 @@ def test_numbers_are_named():
     assert (named["relation"], named["latex"], named["digits"]) == ("e", "e", 15)
 
 
+def test_a_field_is_shown_and_scanned(tmp_path):
+    shown = tendsto("field", "zeta3").stdout
+    assert "conservative: yes" in shown
+    assert "-0.16809262741929" in shown
+    out = tmp_path / "zeta3.svg"
+    scan = tendsto("field", "zeta3", "--scan", "--steps", 120, "--out", out).stdout.splitlines()
+    assert scan[1].split()[:3] == ["1", "1", "60"]
+    assert scan[1].split()[-1].startswith("+0.1")
+    assert "<svg" in out.read_text()
+    rows = [json.loads(line) for line in tendsto("field", "ln2", "--scan", "--steps", 60, "--json").stdout.splitlines()]
+    assert (rows[0]["x"], rows[0]["y"]) == (1, 1)
+    assert tendsto("field", "zeta9").exit_code == 2
+    assert "zeta9" in tendsto("field", "zeta9").stderr
+
+
 def test_digits_without_a_name_say_so():
     result = tendsto("identify", "0.78539816343897")
     assert result.exit_code == 1

@@ -258,6 +258,7 @@ app.command(epilog="Example: tendsto discover pi --degree 1,2 --box 5 --out pi.p
 app.command(epilog="Example: tendsto identify 0.785398163397448", context_settings={"ignore_unknown_options": True})(
     cli_constants.identify
 )
+app.command(epilog="Example: tendsto field zeta3 --scan --out zeta3.svg")(cli_constants.field)
 
 
 def main() -> None:

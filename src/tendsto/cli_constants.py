@@ -97,6 +97,43 @@ def identify(
         raise typer.Exit(1)
 
 
+def field(
+    name: Annotated[str, typer.Argument(help="A known field, such as zeta3.")],
+    scan: Annotated[bool, typer.Option("--scan", help="Scan its directions for irrationality exponents.")] = False,
+    largest: Annotated[int, typer.Option(help="Largest coordinate of a direction.", min=1)] = 3,
+    steps: Annotated[int, typer.Option(help="Unit steps along each direction.", min=1)] = 240,
+    out: Annotated[Path | None, typer.Option(help="Draw the scan to this file (svg, png or pdf).")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Show a conservative matrix field, its limit and, with --scan, how irrational it is seen in each direction."""
+    constants = _load()
+    try:
+        known = constants.known_field(name)
+    except (KeyError, ValueError) as error:
+        _stop(str(error.args[0]))
+    if scan:
+        table = constants.scan_directions(known.field, largest=largest, steps=steps, limit=known.limit(3 * steps + 50))
+        if out is not None:
+            constants.plot_scan(table).figure.savefig(out)
+        for row in table.to_dict("records"):
+            if as_json:
+                typer.echo(json.dumps(row))
+        if not as_json:
+            typer.echo(table.to_string(index=False, float_format=lambda value: f"{value:+.4f}"))
+        if out is not None:
+            typer.echo(f"Map: {out}", err=as_json)
+        return
+    matrices = {str(axis): str(matrix.tolist()) for axis, matrix in known.field.matrices.items()}
+    plain = {"field": name, "limit": str(known.formula()), "digits": known.limit(30).str(30), "matrices": matrices}
+    if as_json:
+        typer.echo(json.dumps(plain))
+        return
+    for axis, matrix in matrices.items():
+        typer.echo(f"M_{axis} = {matrix}")
+    typer.echo(f"conservative: {'yes' if known.field.verify() else 'no'}")
+    typer.echo(f"limit from (1, 1): {plain['limit']} = {plain['digits']}")
+
+
 def _load() -> ModuleType:
     """The constants room, or a line that says what brings it."""
     try:

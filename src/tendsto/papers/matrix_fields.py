@@ -62,6 +62,9 @@ CARD = Paper(
         "constants.scan_directions",
         "constants.find_field",
         "constants.certify",
+        "constants.PCF",
+        "constants.discover",
+        "constants.identify",
     ),
 )
 
