@@ -1,9 +1,17 @@
 """Problem classes with their constants, and the real data to build them from."""
 
 from tendsto.problems.base import Objective, Problem
+from tendsto.problems.cutest import cutest_problem
 from tendsto.problems.data import Dataset, dataset, read_svmlight
 from tendsto.problems.elementary import DiagonalQuadratic, EuclideanNorm, LinearOnSimplex
+from tendsto.problems.equality_constrained import (
+    EqualityConstrained,
+    PrimalDual,
+    constrained_logistic_regression,
+    elliptic_control,
+)
 from tendsto.problems.finite_sum import FiniteSum
+from tendsto.problems.hock_schittkowski import hock_schittkowski
 from tendsto.problems.inclusions import (
     Certificate,
     FiniteSumInclusion,
@@ -58,6 +66,7 @@ __all__ = [
     "Dataset",
     "DiagonalQuadratic",
     "EntryMeasurements",
+    "EqualityConstrained",
     "Equilibrium",
     "EuclideanNorm",
     "FiniteSum",
@@ -85,6 +94,7 @@ __all__ = [
     "Operator",
     "OperatorSum",
     "ParetoTail",
+    "PrimalDual",
     "Problem",
     "ProximalSubproblem",
     "Rademacher",
@@ -97,8 +107,12 @@ __all__ = [
     "Zero",
     "audit",
     "batch_perceptron_worst_case",
+    "constrained_logistic_regression",
+    "cutest_problem",
     "dataset",
+    "elliptic_control",
     "gaussian_separation",
+    "hock_schittkowski",
     "isometry_distortion",
     "margin_certificate",
     "misleading_loss_pair",
