@@ -24,6 +24,7 @@ from tendsto.optimize.last_iterate_bound import (
 )
 from tendsto.optimize.mirror_descent import MirrorDescent, proximal_sgd
 from tendsto.optimize.mirror_maps import Entropy, Euclidean, MirrorMap, Power
+from tendsto.optimize.newton_direction import inverse_square_forcing, residual_forcing
 from tendsto.optimize.newton_system import NewtonStatus
 from tendsto.optimize.perceptron import (
     BatchPerceptron,
@@ -40,7 +41,6 @@ from tendsto.optimize.resolvent_halpern import (
     VarianceReducedForwardReflectedBackward,
     resolvent_residual,
 )
-from tendsto.optimize.newton_direction import inverse_square_forcing, residual_forcing
 from tendsto.optimize.sketched_newton import SketchedNewton
 from tendsto.optimize.sketched_newton_minimize import sketched_newton
 from tendsto.optimize.sketching import (

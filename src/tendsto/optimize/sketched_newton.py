@@ -18,7 +18,6 @@ from tendsto.optimize.newton_system import SMALLEST_STEP, NewtonStatus, inverse_
 from tendsto.optimize.sketching import Sketch, SketchResult, as_sketch, project_until
 from tendsto.problems import EqualityConstrained, PrimalDual
 
-
 # The penalties beyond which the descent test is given up.
 _LARGEST_CONSTRAINT_PENALTY = 1e8
 _SMALLEST_GRADIENT_PENALTY = 1e-8

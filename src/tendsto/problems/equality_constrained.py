@@ -102,25 +102,30 @@ class EqualityConstrained(eqx.Module):
 
         Call it in 64-bit precision.
         """
-        function, constraints = eqx.filter_jit(self.function), eqx.filter_jit(self.constraints)
 
-        @eqx.filter_jit
+        def hessian(x: Float[Array, " n"]) -> Float[Array, "n n"]:
+            derivative: Float[Array, "n n"] = jax.hessian(self.function)(x)
+            return derivative
+
         def curvature(x: Float[Array, " n"], multipliers: Float[Array, " m"]) -> Float[Array, "n n"]:
-            return jax.hessian(lambda at: jnp.dot(multipliers, self.constraints(at)))(x)
+            derivative: Float[Array, "n n"] = jax.hessian(lambda at: jnp.dot(multipliers, self.constraints(at)))(x)
+            return derivative
 
+        value = _host(self.function)
         return {
-            "fun": lambda x: float(function(x)),
-            "jac": _host(eqx.filter_jit(self.gradient)),
-            "hess": _host(eqx.filter_jit(jax.hessian(self.function))),
+            "fun": lambda x: float(value(x)),
+            "jac": _host(self.gradient),
+            "hess": _host(hessian),
             "constraints": NonlinearConstraint(
-                _host(constraints), 0.0, 0.0, _host(eqx.filter_jit(self.jacobian)), _host(curvature)
+                _host(self.constraints), 0.0, 0.0, _host(self.jacobian), _host(curvature)
             ),
             "x0": None if self.start is None else np.asarray(self.start),
         }
 
 
 def _host(function: Callable[..., Array]) -> Callable[..., NDArray[np.float64]]:
-    return lambda *arguments: np.asarray(function(*map(jnp.asarray, arguments)))
+    compiled = eqx.filter_jit(function)
+    return lambda *arguments: np.asarray(compiled(*map(jnp.asarray, arguments)))
 
 
 class _Tracking(eqx.Module):
@@ -149,7 +154,8 @@ def elliptic_control(size: int, penalty: float = 0.1) -> EqualityConstrained:
 
     with the five-point Laplacian on $N \times N$ cells of spacing $h = 2/(N + 1)$, zero on the boundary, and
     $\hat w_{ij} = \sin(4 + \omega i') + \cos(3 + \omega j')$, $\omega = 0.1/\sqrt{15}$, $i' = i - (N+1)/2$ and
-    $j' = j - (N+1)/2$. The variables are $w$, then $z$. It is a convex quadratic programme: one exact Newton step solves it.
+    $j' = j - (N+1)/2$. The variables are $w$, then $z$. It is a convex quadratic programme, which one exact Newton step
+    solves.
 
     **Arguments**: `size`, $N$; `penalty`, $\rho$. **Returns** the problem, whose `start` is all ones.
     **Raises** `ValueError` for a size below one or a penalty that is not positive.
