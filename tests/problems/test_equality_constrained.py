@@ -42,7 +42,7 @@ def _flat(problem):
 
 
 def test_functions_are_required():
-    with pytest.raises(TypeError, match="constraints: expected a function"):
+    with pytest.raises(TypeError, match="constraints"):
         EqualityConstrained(lambda x: x.sum(), 3)
 
 
@@ -94,7 +94,6 @@ def test_logistic_regression_on_planes_and_sphere():
 
 @pytest.mark.parametrize("number", NUMBERS)
 def test_hock_schittkowski_agrees_with_sif2jax(number):
-    pytest.importorskip("equinox")
     ours, theirs = hock_schittkowski(number), cutest_problem(f"HS{number}")
     np.testing.assert_allclose(ours.start, theirs.start)
     assert ours.minimum == pytest.approx(theirs.minimum, abs=1e-7)

@@ -116,7 +116,7 @@ class SketchedNewton(Method[EqualityConstrained, SketchedNewtonState]):
     curvature_threshold: Scalar = hyperparameter(default=1e-6)
     singular_threshold: Scalar = hyperparameter(default=1e-10)
     accuracy_floor: Scalar = hyperparameter(default=1e-6)
-    max_sketches: int = 10_000_000
+    max_sketches: int = eqx.field(default=10_000_000, static=True)
 
     def __check_init__(self) -> None:
         for name in ("constraint_penalty", "gradient_penalty", "accuracy", "curvature"):
@@ -145,7 +145,7 @@ class SketchedNewton(Method[EqualityConstrained, SketchedNewtonState]):
         return cls(**{"forcing": forcing, "inverse_bound": "exact", "accuracy_floor": 0.0, **hyperparameters})
 
     def init(
-        self, problem: EqualityConstrained, x0: Float[Array, " n"] | PrimalDual | None, key: Key[Array, ""]
+        self, problem: EqualityConstrained, x0: Float[Array, "..."] | PrimalDual | None, key: Key[Array, ""]
     ) -> SketchedNewtonState:
         """Start at `x0`, by default at the problem's own start."""
         del key

@@ -268,7 +268,9 @@ def project_until(
         return jnp.asarray(np.finfo(x.dtype).eps * scale)
 
     def begin(x: Float[Array, " cols"], sketches: Int[Array, ""]) -> _Progress:
-        return _Progress(x, matrix @ x - target, sketches, jnp.maximum(tolerance, floor(x)))
+        # Where the products overflow no step is possible, and the loop must not wait for one.
+        residual = jnp.where(jnp.isfinite(gram).all(), matrix @ x - target, jnp.nan)
+        return _Progress(x, residual, sketches, jnp.maximum(tolerance, floor(x)))
 
     def chunk(progress: _Progress) -> _Progress:
         draws = sketch.draw(jax.random.fold_in(key, progress.sketches), gram.shape[0], _CHUNK)

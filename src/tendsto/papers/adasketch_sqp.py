@@ -137,7 +137,7 @@ def another_hessian(budget: Budget) -> Finding:
 
 def _problems(budget: Budget) -> dict[str, EqualityConstrained]:
     """Problems from their own starts, and one from ten random starts."""
-    numbers = (6, 7, 42, 48, 51, 52, 77, 78, 79)
+    numbers: tuple[int, ...] = (6, 7, 42, 48, 51, 52, 77, 78, 79)
     if budget.name != "quick":
         numbers += (28, 40, 50)
     return {f"HS{number}": hock_schittkowski(number) for number in numbers}
@@ -446,7 +446,8 @@ _STEPS = tuple(range(2000, 20_001, 2000))
 
 @claim(
     statement=r"Kaczmarz projections with uniformly drawn rows solve the Newton system at the rate "
-    r"$\mathbb{E}\lVert z_t - z^\star\rVert^2 \le (1 - \lambda_{\min}(M))^t\lVert z_0 - z^\star\rVert^2$, $M$ the mean projector",
+    r"$\mathbb{E}\lVert z_t - z^\star\rVert^2 \le (1 - \lambda_{\min}(M))^t\lVert z_0 - z^\star\rVert^2$, "
+    r"$M$ the mean projector",
     source="Section 3, the rate of the randomised solver",
     evidence="measured",
 )
@@ -492,7 +493,8 @@ def _duel(budget: Budget) -> pd.DataFrame:
     problems |= {name: cutest_problem(name) for name in budget.pick((), _PAPER_CUTEST, _PAPER_CUTEST)}
     rows = []
     for name, problem in problems.items():
-        arguments, row = problem.as_scipy(), {"problem": name}
+        arguments = problem.as_scipy()
+        row: dict[str, Any] = {"problem": name}
         for method, options in ((sketched_newton, {"seed": budget.seed}), (inexact_sqp, {})):
             result = minimize(**arguments, method=method, options={"tol": 1e-4, "maxiter": 300, **options})
             row[f"iterations, {method.__name__}"] = result.nit if result.success else np.inf

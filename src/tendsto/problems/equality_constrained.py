@@ -143,7 +143,8 @@ def _poisson(x: Float[Array, " n"]) -> Float[Array, " m"]:
     padded = jnp.pad(state.reshape(size, size), 1)
     neighbours = padded[2:, 1:-1] + padded[:-2, 1:-1] + padded[1:-1, 2:] + padded[1:-1, :-2]
     spacing = 2.0 / (size + 1)
-    return ((neighbours - 4.0 * padded[1:-1, 1:-1]) / spacing**2).ravel() + control
+    laplacian = (neighbours - 4.0 * padded[1:-1, 1:-1]) / spacing**2
+    return jnp.asarray(laplacian.ravel() + control)
 
 
 def elliptic_control(size: int, penalty: float = 0.1) -> EqualityConstrained:
