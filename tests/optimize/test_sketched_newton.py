@@ -124,7 +124,7 @@ def test_run_batches_seeds_hyperparameters_and_random_starts():
         SketchedNewton(EXACT, forcing=inverse_square_forcing),
         HS7,
         lambda key: 1.0 + jax.random.uniform(key, (2,)),
-        steps=10,
+        steps=25,
         seeds=3,
         grid={"gradient_penalty": [0.1, 0.05]},
         record=["stationarity", "objective", "infeasibility"],
