@@ -52,7 +52,9 @@ def _ipopt(arguments: dict[str, Any]) -> Any:
     equality = {"type": "eq", "fun": constraint.fun, "jac": constraint.jac, "hess": constraint.hess}
     solve = importlib.import_module("cyipopt").minimize_ipopt
     chosen = {name: arguments[name] for name in ("fun", "x0", "jac", "hess")}
-    return solve(**chosen, constraints=[equality], tol=TOL, options={"max_iter": MAXITER, "print_level": 0, "sb": "yes"})
+    return solve(
+        **chosen, constraints=[equality], tol=TOL, options={"max_iter": MAXITER, "print_level": 0, "sb": "yes"}
+    )
 
 
 METHODS: dict[str, Callable[[dict[str, Any]], Any]] = {
