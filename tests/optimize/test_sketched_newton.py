@@ -97,7 +97,7 @@ def test_steps_are_those_of_the_pseudo_code(number, multiplier, steps):
 
 
 def test_accuracy_without_a_floor_follows_the_formula():
-    """On a run that changes its penalties, where the old accuracy over the fourth power of their growth is what binds."""
+    """On a run that changes its penalties, where the old one over the growth to the fourth binds."""
     problem, multipliers = hock_schittkowski(40), np.full(3, 0.5)
     start = PrimalDual(problem.start, jnp.asarray(multipliers))
     ours = steps_of(SketchedNewton(sketch=KaczmarzSketch(7), accuracy_floor=0.0), problem, start, 3)
@@ -187,6 +187,28 @@ def test_curvature_counts_on_the_kernel_alone():
     square, lacking = with_curvature(-jnp.eye(2), jnp.eye(2), 0.1, 1e-6)
     assert not lacking
     np.testing.assert_allclose(square, -np.eye(2))
+
+
+def test_every_direction_descends_as_much_as_asked():
+    """At random points, some of which need other penalties than the first."""
+    method = SketchedNewton(EXACT, max_sketches=1000)
+
+    def one(key):
+        x, multipliers = jax.random.uniform(key, (2,), minval=-2, maxval=2), jax.random.normal(key, (1,))
+        point = PrimalDual(x, multipliers)
+        state = method.init(HS7, point, key)
+        found = method.direction(
+            state.values, multipliers, HS7.hessian(point), state.merit, state.accuracy, state.count, key, state.status
+        )
+        needed = -0.5 * found.merit.gradient_penalty * HS7.stationarity(point) ** 2
+        gradient = found.merit.gradient(HS7, point)
+        slope = gradient.x @ found.step[:2] + gradient.multipliers @ found.step[2:]
+        return slope / needed, found.penalty_updates, found.status
+
+    share, updates, status = jax.jit(jax.vmap(one))(jax.random.split(jax.random.key(0), 2000))
+    assert (status == NewtonStatus.running).mean() > 0.95
+    assert (share[status == NewtonStatus.running] >= 1.0 - 1e-9).all()
+    assert (updates > 0).any()
 
 
 def test_theory_covers_what_the_theorems_do():
