@@ -8,6 +8,7 @@ from tendsto.optimize.consensus import ConsensusBased, ConsensusHopping, consens
 from tendsto.optimize.consensus_scipy import consensus_based
 from tendsto.optimize.direct_search import cosine_measure, covering_direct_search, poll_basis
 from tendsto.optimize.entropic_envelope import EntropicEnvelope
+from tendsto.optimize.exact_augmented_lagrangian import ExactAugmentedLagrangian
 from tendsto.optimize.extragradient import ExtraAnchoredGradient, Extragradient
 from tendsto.optimize.factorized import FactorizedGradientDescent, error_lower_bound
 from tendsto.optimize.gradient import Optax
@@ -20,6 +21,7 @@ from tendsto.optimize.halpern import (
     harmonic_anchor,
     page_estimate,
 )
+from tendsto.optimize.inexact_sqp import inexact_sqp
 from tendsto.optimize.langevin import AnnealedLangevin
 from tendsto.optimize.last_iterate_bound import (
     heavy_tail_last_iterate_bound,
@@ -51,6 +53,8 @@ from tendsto.optimize.network_search import (
     projected_gradient_ascent,
     random_line_search,
 )
+from tendsto.optimize.newton_direction import inverse_square_forcing, residual_forcing
+from tendsto.optimize.newton_system import NewtonStatus
 from tendsto.optimize.perceptron import (
     BatchPerceptron,
     LogisticGradientDescent,
@@ -75,6 +79,17 @@ from tendsto.optimize.resolvent_halpern import (
     VarianceReducedForwardReflectedBackward,
     resolvent_residual,
 )
+from tendsto.optimize.sketched_newton import SketchedNewton
+from tendsto.optimize.sketched_newton_minimize import sketched_newton
+from tendsto.optimize.sketching import (
+    CustomSketch,
+    GaussianSketch,
+    KaczmarzSketch,
+    Sketch,
+    SketchResult,
+    SketchSolution,
+    sketch_and_project,
+)
 
 __all__ = [
     "AnnealedLangevin",
@@ -82,17 +97,21 @@ __all__ = [
     "BatchPerceptronClassifier",
     "ConsensusBased",
     "ConsensusHopping",
+    "CustomSketch",
     "DeepNashMirrorProx",
     "DirectionalAttack",
     "EntropicEnvelope",
     "Entropy",
     "Euclidean",
+    "ExactAugmentedLagrangian",
     "ExtraAnchoredGradient",
     "Extragradient",
     "ExtragradientPreferences",
     "FactorizedGradientDescent",
+    "GaussianSketch",
     "Halpern",
     "InverseLogarithm",
+    "KaczmarzSketch",
     "LogisticGDClassifier",
     "LogisticGradientDescent",
     "MirrorDescent",
@@ -102,6 +121,7 @@ __all__ = [
     "NashMirrorProx",
     "NashProx",
     "NetworkGame",
+    "NewtonStatus",
     "NormalisedLogisticGradientDescent",
     "Optax",
     "OptimisticMirrorDescent",
@@ -118,6 +138,10 @@ __all__ = [
     "ScaledGradientDescent",
     "SelfPlayMirrorDescent",
     "SelfPlayPolicyGradient",
+    "Sketch",
+    "SketchResult",
+    "SketchSolution",
+    "SketchedNewton",
     "StochasticNashMirrorProx",
     "VarianceReducedForwardReflectedBackward",
     "VarianceReducedHalpern",
@@ -135,6 +159,8 @@ __all__ = [
     "heavy_tail_last_iterate_bound",
     "host_judge",
     "hybrid_direct_search",
+    "inexact_sqp",
+    "inverse_square_forcing",
     "iterations_to_separate",
     "last_iterate_bound",
     "last_iterate_quantile_bound",
@@ -150,9 +176,12 @@ __all__ = [
     "queries_to_divergence",
     "random_line_search",
     "rebalance",
+    "residual_forcing",
     "resolvent_residual",
     "scale_by_gram",
     "scale_by_inverse_mean_residual",
     "schedules",
+    "sketch_and_project",
+    "sketched_newton",
     "split_network",
 ]

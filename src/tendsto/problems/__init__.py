@@ -1,9 +1,17 @@
 """Problem classes with their constants, and the real data to build them from."""
 
 from tendsto.problems.base import Objective, Problem
+from tendsto.problems.cutest import cutest_problem
 from tendsto.problems.data import Dataset, dataset, read_svmlight
 from tendsto.problems.elementary import DiagonalQuadratic, EuclideanNorm, LinearOnSimplex
+from tendsto.problems.equality_constrained import (
+    EqualityConstrained,
+    PrimalDual,
+    constrained_logistic_regression,
+    elliptic_control,
+)
 from tendsto.problems.finite_sum import FiniteSum
+from tendsto.problems.hock_schittkowski import hock_schittkowski
 from tendsto.problems.inclusions import (
     Certificate,
     FiniteSumInclusion,
@@ -74,6 +82,7 @@ __all__ = [
     "Dataset",
     "DiagonalQuadratic",
     "EntryMeasurements",
+    "EqualityConstrained",
     "Equilibrium",
     "EuclideanNorm",
     "FiniteSum",
@@ -110,6 +119,7 @@ __all__ = [
     "PerturbedGame",
     "PreferenceGame",
     "Preferences",
+    "PrimalDual",
     "Problem",
     "ProximalSubproblem",
     "Rademacher",
@@ -127,10 +137,14 @@ __all__ = [
     "batch_perceptron_worst_case",
     "bradley_terry",
     "circular_preferences",
+    "constrained_logistic_regression",
+    "cutest_problem",
     "cyclic_preferences",
     "dataset",
+    "elliptic_control",
     "freeze",
     "gaussian_separation",
+    "hock_schittkowski",
     "image_barycentre",
     "isometry_distortion",
     "kullback_leibler",
