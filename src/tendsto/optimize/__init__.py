@@ -1,7 +1,10 @@
 """Methods for one machine."""
 
 from tendsto.optimize import schedules
+from tendsto.optimize.bilevel import BilevelState, NormalisedBilevel, OracleCalls
+from tendsto.optimize.bilevel_baselines import SABA, SOBA, TTSA, StocBiO
 from tendsto.optimize.classifiers import BatchPerceptronClassifier, LogisticGDClassifier, PerceptronClassifier
+from tendsto.optimize.epoch_sgd import EpochSGD
 from tendsto.optimize.extragradient import ExtraAnchoredGradient, Extragradient
 from tendsto.optimize.factorized import FactorizedGradientDescent, error_lower_bound
 from tendsto.optimize.gradient import Optax
@@ -22,6 +25,7 @@ from tendsto.optimize.last_iterate_bound import (
 )
 from tendsto.optimize.mirror_descent import MirrorDescent, proximal_sgd
 from tendsto.optimize.mirror_maps import Entropy, Euclidean, MirrorMap, Power
+from tendsto.optimize.normalised_momentum import normalised_momentum
 from tendsto.optimize.perceptron import (
     BatchPerceptron,
     LogisticGradientDescent,
@@ -39,9 +43,14 @@ from tendsto.optimize.resolvent_halpern import (
 )
 
 __all__ = [
+    "SABA",
+    "SOBA",
+    "TTSA",
     "BatchPerceptron",
     "BatchPerceptronClassifier",
+    "BilevelState",
     "Entropy",
+    "EpochSGD",
     "Euclidean",
     "ExtraAnchoredGradient",
     "Extragradient",
@@ -51,8 +60,10 @@ __all__ = [
     "LogisticGradientDescent",
     "MirrorDescent",
     "MirrorMap",
+    "NormalisedBilevel",
     "NormalisedLogisticGradientDescent",
     "Optax",
+    "OracleCalls",
     "Perceptron",
     "PerceptronClassifier",
     "Power",
@@ -63,6 +74,7 @@ __all__ = [
     "RescaleBelowResidual",
     "ResolventHalpern",
     "ScaledGradientDescent",
+    "StocBiO",
     "VarianceReducedForwardReflectedBackward",
     "VarianceReducedHalpern",
     "anchored_gradient",
@@ -74,6 +86,7 @@ __all__ = [
     "iterations_to_separate",
     "last_iterate_bound",
     "last_iterate_quantile_bound",
+    "normalised_momentum",
     "optimal_base_step",
     "page_estimate",
     "proximal_sgd",

@@ -1,6 +1,7 @@
 """Problem classes with their constants, and the real data to build them from."""
 
 from tendsto.problems.base import Objective, Problem
+from tendsto.problems.bilevel import BilevelFiniteSum, BilevelObjective, BilevelProblem, CoshBilevel
 from tendsto.problems.data import Dataset, dataset, read_svmlight
 from tendsto.problems.elementary import DiagonalQuadratic, EuclideanNorm, LinearOnSimplex
 from tendsto.problems.finite_sum import FiniteSum
@@ -51,10 +52,14 @@ __all__ = [
     "L1",
     "Audit",
     "Ball",
+    "BilevelFiniteSum",
+    "BilevelObjective",
+    "BilevelProblem",
     "Blocks",
     "Box",
     "Certificate",
     "ConstrainedQuadratic",
+    "CoshBilevel",
     "Dataset",
     "DiagonalQuadratic",
     "EntryMeasurements",
