@@ -2,6 +2,15 @@
 
 from tendsto.problems.base import Objective, Problem
 from tendsto.problems.bilevel import BilevelFiniteSum, BilevelObjective, BilevelProblem, CoshBilevel
+from tendsto.problems.bilevel_tasks import (
+    ClassificationTask,
+    HyperCleaning,
+    HyperRepresentation,
+    RegularisationSearch,
+    corrupted,
+    split_rows,
+    zero_classifier,
+)
 from tendsto.problems.data import Dataset, dataset, read_svmlight
 from tendsto.problems.elementary import DiagonalQuadratic, EuclideanNorm, LinearOnSimplex
 from tendsto.problems.finite_sum import FiniteSum
@@ -58,6 +67,7 @@ __all__ = [
     "Blocks",
     "Box",
     "Certificate",
+    "ClassificationTask",
     "ConstrainedQuadratic",
     "CoshBilevel",
     "Dataset",
@@ -70,6 +80,8 @@ __all__ = [
     "Gaussian",
     "GaussianMeasurements",
     "GradientField",
+    "HyperCleaning",
+    "HyperRepresentation",
     "IdentityMeasurements",
     "Inclusion",
     "LastIterateLowerBound",
@@ -93,6 +105,7 @@ __all__ = [
     "Problem",
     "ProximalSubproblem",
     "Rademacher",
+    "RegularisationSearch",
     "Regulariser",
     "Sampling",
     "Simplex",
@@ -102,6 +115,7 @@ __all__ = [
     "Zero",
     "audit",
     "batch_perceptron_worst_case",
+    "corrupted",
     "dataset",
     "gaussian_separation",
     "isometry_distortion",
@@ -110,5 +124,7 @@ __all__ = [
     "random_low_rank",
     "read_svmlight",
     "saddle_operator",
+    "split_rows",
     "weighted_margin_bound",
+    "zero_classifier",
 ]

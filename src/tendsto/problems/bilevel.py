@@ -242,12 +242,14 @@ class CoshBilevel(BilevelProblem):
     **Raises** `ValueError` naming the argument.
     """
 
-    mixing: Float[Array, "dy dx"] = eqx.field(converter=lambda a: validation.finite_array("mixing", a, ndim=2))
-    hessian: Float[Array, "dy dy"] = eqx.field(converter=lambda a: validation.finite_array("hessian", a, ndim=2))
+    mixing: Float[Array, "dy dx"]
+    hessian: Float[Array, "dy dy"]
     sigma: Scalar = hyperparameter(default=0.0)
     lower_start: Float[Array, " dy"] = eqx.field(default=None)
 
     def __post_init__(self) -> None:
+        self.mixing = validation.finite_array("mixing", self.mixing, ndim=2)
+        self.hessian = validation.finite_array("hessian", self.hessian, ndim=2)
         start = jnp.zeros(self.mixing.shape[0]) if self.lower_start is None else self.lower_start
         self.lower_start = validation.finite_array("lower_start", start, ndim=1)
 
