@@ -16,8 +16,8 @@ TOY = CoshBilevel.random(jax.random.key(7), 3)
 B, H = np.asarray(TOY.mixing), np.asarray(TOY.hessian)
 X0 = jnp.array([1.0, -2.0, 0.5])
 Y0 = np.array([0.3, -0.4, 1.0])
-AWAY = CoshBilevel(TOY.mixing, TOY.hessian, 0.0, Y0)
-NOISY = CoshBilevel(TOY.mixing, TOY.hessian, 0.7, Y0)
+AWAY = CoshBilevel(TOY.mixing, TOY.hessian, 0.0, lower_start=Y0)
+NOISY = CoshBilevel(TOY.mixing, TOY.hessian, 0.7, lower_start=Y0)
 
 
 def iterates(problem, state):
@@ -184,7 +184,7 @@ def finite_sum(batch_size=1):
     keys = jax.random.split(jax.random.key(11), 4)
     upper, lower = [tuple(jax.random.normal(keys[2 * i + j], (5 + i, 3)) for j in (0, 1)) for i in (0, 1)]
     return BilevelObjective(
-        rows_upper, rows_lower, jnp.asarray(Y0), upper_data=upper, lower_data=lower, batch_size=batch_size
+        rows_upper, rows_lower, lower_start=jnp.asarray(Y0), upper_data=upper, lower_data=lower, batch_size=batch_size
     )
 
 
@@ -271,7 +271,7 @@ def test_theory_of_the_epochs_reaches_its_accuracy():
 
 
 def test_theory_follows_its_orders_and_inverts_its_horizon():
-    start = CoshBilevel(TOY.mixing, TOY.hessian, 1.0, TOY.lower_solution(X0))
+    start = CoshBilevel(TOY.mixing, TOY.hessian, 1.0, lower_start=TOY.lower_solution(X0))
     coarse, fine = (NormalisedBilevel.theory(start, X0, epsilon=epsilon) for epsilon in (0.02, 0.01))
     assert (1 - float(coarse.momentum)) / (1 - float(fine.momentum)) == pytest.approx(4, rel=1e-9)
     assert float(coarse.step_size / fine.step_size) == pytest.approx(8, rel=1e-9)
@@ -293,7 +293,7 @@ def test_theory_follows_its_orders_and_inverts_its_horizon():
 
 
 def test_theory_brings_the_mean_gradient_to_epsilon():
-    start = CoshBilevel(TOY.mixing, TOY.hessian, 0.3, TOY.lower_solution(X0))
+    start = CoshBilevel(TOY.mixing, TOY.hessian, 0.3, lower_start=TOY.lower_solution(X0))
     method = NormalisedBilevel.theory(start, X0, horizon=3000)
     epsilon = NormalisedBilevel.accuracy(start, X0, 3000)
     trace = tt.run(method, start, X0, steps=3000, seeds=2, record="stationarity", points=300, spacing="linear")
@@ -323,7 +323,7 @@ def test_pytrees_grids_and_solves():
     def lower(x, y, batch):
         return 0.5 * jnp.sum((y["c"] - x["a"] - x["b"]) ** 2)
 
-    problem = BilevelObjective(upper, lower, {"c": jnp.zeros(2)})
+    problem = BilevelObjective(upper, lower, lower_start={"c": jnp.zeros(2)})
     x0 = {"a": jnp.array([1.0, 2.0]), "b": jnp.array(1.0)}
     method = NormalisedBilevel(0.01, 0.5, 0.5)
     grid = {"period": [1, 5], "lower_steps": [1, 3]}
@@ -371,7 +371,7 @@ def test_too_long_linear_steps_are_reported():
         (lambda: TTSA(0.1, 0.1, 0.1, terms=0), ValueError, "terms: must be at least 1"),
         (lambda: SABA(-0.1, 0.1, 0.1), ValueError, "step_size: must lie in"),
         (
-            lambda: tt.run(SABA(0.1, 0.1, 0.1), BilevelObjective(rows_upper, rows_lower, Y0), X0, steps=1),
+            lambda: tt.run(SABA(0.1, 0.1, 0.1), BilevelObjective(rows_upper, rows_lower, lower_start=Y0), X0, steps=1),
             ValueError,
             "problem: SABA needs samples",
         ),

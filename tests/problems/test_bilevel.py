@@ -31,7 +31,7 @@ def network(batch_size=None):
     data = [(jax.random.normal(keys[i], (30, 3)), jax.random.normal(keys[i + 2], (30, 2))) for i in (0, 1)]
     start = (jnp.zeros((4, 2)), jnp.zeros(2))
     problem = BilevelObjective(
-        net_upper, net_lower, start, upper_data=data[0], lower_data=data[1], batch_size=batch_size
+        net_upper, net_lower, lower_start=start, upper_data=data[0], lower_data=data[1], batch_size=batch_size
     )
     return problem, {"weight": jax.random.normal(keys[4], (3, 4)), "bias": jax.random.normal(keys[5], (4,))}
 
@@ -40,7 +40,7 @@ def test_toy_has_its_closed_form_through_numerical_solves():
     generic = BilevelObjective(
         lambda x, y, batch: TOY.upper(x, y, TOY.upper_batch()),
         lambda x, y, batch: TOY.lower(x, y, TOY.lower_batch()),
-        jnp.zeros(4),
+        lower_start=jnp.zeros(4),
     )
     B, H = np.asarray(TOY.mixing), np.asarray(TOY.hessian)
     expected = np.sinh(X) + B.T @ np.tanh(B @ X)
@@ -156,11 +156,13 @@ def test_an_indefinite_lower_level_is_reported_as_nan():
 def test_lower_solution_from_a_hard_start_and_in_single_precision():
     # Newton's full steps diverge on this function; halved ones do not.
     hard = BilevelObjective(
-        lambda x, y, b: jnp.sum(y**2), lambda x, y, b: jnp.sum(jnp.sqrt(1 + (y - x) ** 2)), jnp.full(2, 50.0)
+        lambda x, y, b: jnp.sum(y**2),
+        lambda x, y, b: jnp.sum(jnp.sqrt(1 + (y - x) ** 2)),
+        lower_start=jnp.full(2, 50.0),
     )
     np.testing.assert_allclose(hard.lower_solution(jnp.ones(2)), 1.0, atol=1e-12)
     small = BilevelObjective(
-        lambda x, y, b: jnp.sum(y**2), lambda x, y, b: jnp.sum(jnp.cosh(y - x)), jnp.zeros(2, jnp.float32)
+        lambda x, y, b: jnp.sum(y**2), lambda x, y, b: jnp.sum(jnp.cosh(y - x)), lower_start=jnp.zeros(2, jnp.float32)
     )
     solution = small.lower_solution(jnp.ones(2, jnp.float32))
     assert solution.dtype == jnp.float32
@@ -178,11 +180,15 @@ def method():
         (lambda: CoshBilevel([[1.0, 0.0]], jnp.eye(2)), ValueError, "hessian: expected shape"),
         (lambda: CoshBilevel([[1.0]], [[1.0]], sigma=-1.0), ValueError, "sigma: must lie in"),
         (lambda: CoshBilevel([[np.nan]], [[1.0]]), ValueError, "mixing: must be finite"),
-        (lambda: BilevelObjective(1, net_lower, jnp.zeros(1)), TypeError, "upper_function: expected a function"),
+        (
+            lambda: BilevelObjective(1, net_lower, lower_start=jnp.zeros(1)),
+            TypeError,
+            "upper_function: expected a function",
+        ),
         (lambda: network(batch_size=0), ValueError, "batch_size: must lie in"),
         (
             lambda: BilevelObjective(
-                net_upper, net_lower, jnp.zeros(1), upper_data=(jnp.zeros((3, 1)), jnp.zeros((2, 1)))
+                net_upper, net_lower, lower_start=jnp.zeros(1), upper_data=(jnp.zeros((3, 1)), jnp.zeros((2, 1)))
             ),
             ValueError,
             "upper_data: all arrays must have the same number of rows",
@@ -192,7 +198,9 @@ def method():
         (lambda: tt.run(method(), TOY, None, steps=1), ValueError, "x0: the upper variable"),
         (lambda: tt.run(method(), TOY, jnp.full(4, jnp.inf), steps=1), ValueError, "x0: must be finite"),
         (
-            lambda: tt.run(method(), BilevelObjective(lambda x, y, b: x, net_lower, jnp.ones(1)), jnp.ones(2), steps=1),
+            lambda: tt.run(
+                method(), BilevelObjective(lambda x, y, b: x, net_lower, lower_start=jnp.ones(1)), jnp.ones(2), steps=1
+            ),
             ValueError,
             "upper: must return a real scalar",
         ),
@@ -207,4 +215,4 @@ def test_batches_without_data_are_none_and_pytrees_keep_their_structure():
     problem, x = network()
     assert jax.tree.structure(problem.hypergradient(x)) == jax.tree.structure(x)
     assert float(problem.stationarity(x)) == pytest.approx(float(optax.tree.norm(problem.hypergradient(x))))
-    assert BilevelObjective(net_upper, net_lower, jnp.ones(1)).upper_batch(jax.random.key(0)) is None
+    assert BilevelObjective(net_upper, net_lower, lower_start=jnp.ones(1)).upper_batch(jax.random.key(0)) is None

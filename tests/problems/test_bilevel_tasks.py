@@ -21,8 +21,11 @@ INPUTS = (INPUTS - INPUTS.mean(axis=0)) / INPUTS.std(axis=0)
 LOWER, UPPER, TEST = split_rows(INPUTS, LABELS, (0.5, 0.3, 0.2))
 
 
-def classifier(x, y):
-    return np.asarray(y[0])
+def cleaning(lower, regularisation=0.01):
+    return HyperCleaning(
+        upper_data=UPPER, lower_data=lower, test_data=TEST, lower_start=zero_classifier(13, 3),
+        regularisation=regularisation,
+    )  # fmt: skip
 
 
 def test_split_deals_out_every_sample_once():
@@ -32,7 +35,7 @@ def test_split_deals_out_every_sample_once():
 
 
 def test_lower_solution_is_the_ridge_classifier_of_scikit_learn():
-    task = HyperCleaning(UPPER, (*LOWER, jnp.arange(89)), TEST, zero_classifier(13, 3), None, 0.02)
+    task = cleaning((*LOWER, jnp.arange(89)), 0.02)
     # Full weight for every sample; the penalty of scikit-learn leaves out the intercept, so it gets a feature instead.
     weight, bias = task.lower_solution(jnp.full(89, 40.0))
     augmented = np.column_stack([LOWER[0], np.ones(89)])
@@ -51,10 +54,10 @@ def test_weights_of_zero_drop_a_sample():
     data = corrupted(LOWER, 0.3, 3, seed=1)
     wrong = np.asarray(data[1]) != np.asarray(LOWER[1])
     assert wrong.sum() == round(0.3 * 89)
-    task = HyperCleaning(UPPER, data, TEST, zero_classifier(13, 3))
+    task = cleaning(data)
     x = jnp.where(wrong, -40.0, 40.0)
     kept = tuple(leaf[~wrong] for leaf in data)
-    smaller = HyperCleaning(UPPER, kept, TEST, zero_classifier(13, 3), None, 0.01 * 89 / (~wrong).sum())
+    smaller = cleaning(kept, 0.01 * 89 / (~wrong).sum())
     np.testing.assert_allclose(task.lower_solution(x)[0], smaller.lower_solution(x)[0], atol=1e-10)
     gradient = task.hypergradient(jnp.zeros(89))
     # Raising the weight of a wrong label hurts more than raising that of a right one.
@@ -63,7 +66,7 @@ def test_weights_of_zero_drop_a_sample():
 
 
 def test_penalties_are_per_feature_or_one_for_all():
-    task = RegularisationSearch(UPPER, LOWER, TEST, zero_classifier(13, 3))
+    task = RegularisationSearch(upper_data=UPPER, lower_data=LOWER, test_data=TEST, lower_start=zero_classifier(13, 3))
     y = (jnp.arange(39.0).reshape(13, 3) / 20, jnp.array([1.0, 2.0, 3.0]))
     x = jnp.linspace(-3, 3, 13)
     plain = float(task.losses(x, y, LOWER).mean())
@@ -76,7 +79,9 @@ def test_penalties_are_per_feature_or_one_for_all():
 def test_encoder_is_the_loop_over_time():
     sequences = INPUTS[:, :12].reshape(-1, 4, 3)
     lower, upper, test = split_rows(sequences, LABELS, (0.5, 0.3, 0.2))
-    task = HyperRepresentation(upper, lower, test, zero_classifier(5, 3), 8)
+    task = HyperRepresentation(
+        upper_data=upper, lower_data=lower, test_data=test, lower_start=zero_classifier(5, 3), batch_size=8
+    )
     x = HyperRepresentation.encoder(jax.random.key(0), 3, 5, gain=0.9)
     x = x | {"bias": jnp.linspace(-1, 1, 5)}
     hidden = np.zeros((len(test[1]), 5))
@@ -96,7 +101,7 @@ def test_encoder_is_the_loop_over_time():
     [
         (lambda: split_rows(INPUTS, LABELS, (0.9, 0.3)), "parts: must have a sum in"),
         (lambda: corrupted(LOWER, 1.2, 3), "rate: must lie in"),
-        (lambda: HyperCleaning(UPPER, (*LOWER, jnp.arange(89)), TEST, zero_classifier(13, 3), None, 0.0), "regularis"),
+        (lambda: cleaning((*LOWER, jnp.arange(89)), 0.0), "regularis"),
     ],
 )
 def test_bad_input_is_named(build, message):

@@ -9,14 +9,18 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import optax
-from jaxtyping import Array, Float, Int, Key, PyTree
+from jaxtyping import Array, Int, Key, PyTree
 from scipy.optimize import brentq
 
 from tendsto import validation
 from tendsto.iteration import Cost, Method, Scalar, State, hyperparameter
-from tendsto.optimize.epoch_sgd import EpochSGD, projected_sgd, whole
+from tendsto.optimize.epoch_sgd import Count, EpochSGD, projected_sgd, whole, whole_number
 from tendsto.optimize.normalised_momentum import FLOOR, check_momentum
 from tendsto.problems import BilevelProblem
+
+
+def _call_count(value: Any) -> Array:
+    return jnp.asarray(value, dtype=jnp.result_type(float))
 
 
 class OracleCalls(eqx.Module):
@@ -26,10 +30,10 @@ class OracleCalls(eqx.Module):
     `hessian_products`, `cross_products`.
     """
 
-    lower_gradients: Float[Array, ""] = eqx.field(default=0.0, converter=lambda n: jnp.asarray(n, float))
-    upper_gradients: Float[Array, ""] = eqx.field(default=0.0, converter=lambda n: jnp.asarray(n, float))
-    hessian_products: Float[Array, ""] = eqx.field(default=0.0, converter=lambda n: jnp.asarray(n, float))
-    cross_products: Float[Array, ""] = eqx.field(default=0.0, converter=lambda n: jnp.asarray(n, float))
+    lower_gradients: Scalar = eqx.field(default=0.0, converter=_call_count)
+    upper_gradients: Scalar = eqx.field(default=0.0, converter=_call_count)
+    hessian_products: Scalar = eqx.field(default=0.0, converter=_call_count)
+    cross_products: Scalar = eqx.field(default=0.0, converter=_call_count)
 
     def __add__(self, other: OracleCalls) -> OracleCalls:
         total: OracleCalls = jax.tree.map(jnp.add, self, other)
@@ -141,12 +145,12 @@ class NormalisedBilevel(Method[BilevelProblem, BilevelState]):
     lower_step_size: Scalar = hyperparameter()
     linear_step_size: Scalar = hyperparameter()
     momentum: Scalar = hyperparameter(default=0.9, kw_only=True)
-    period: Int[Array, ""] = eqx.field(default=1, kw_only=True, converter=jnp.asarray)
-    lower_steps: Int[Array, ""] = eqx.field(default=1, kw_only=True, converter=jnp.asarray)
+    period: Count = whole_number(default=1, kw_only=True)
+    lower_steps: Count = whole_number(default=1, kw_only=True)
     radius: Scalar = hyperparameter(default=math.inf, kw_only=True)
     average: bool = eqx.field(default=False, kw_only=True, static=True)
     refinement: EpochSGD | None = eqx.field(default=None, kw_only=True)
-    linear_warmup: Int[Array, ""] = eqx.field(default=0, kw_only=True, converter=jnp.asarray)
+    linear_warmup: Count = whole_number(default=0, kw_only=True)
 
     def __check_init__(self) -> None:
         for name in ("step_size", "lower_step_size", "linear_step_size"):

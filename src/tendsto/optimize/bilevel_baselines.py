@@ -6,7 +6,7 @@ from typing import Any
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Int, Key, PyTree
+from jaxtyping import Array, Key, PyTree
 
 from tendsto import validation
 from tendsto.iteration import Method, Scalar, hyperparameter
@@ -18,7 +18,7 @@ from tendsto.optimize.bilevel import (
     hypergradient_estimate,
     linear_step,
 )
-from tendsto.optimize.epoch_sgd import projected_sgd, whole
+from tendsto.optimize.epoch_sgd import Count, projected_sgd, whole, whole_number
 from tendsto.optimize.normalised_momentum import check_momentum
 from tendsto.problems import BilevelFiniteSum, BilevelProblem
 from tendsto.problems.bilevel import row_count, take_rows
@@ -87,8 +87,11 @@ class _NeumannSGD(Method[BilevelProblem, BilevelState]):
     step_size: eqx.AbstractVar[Scalar]
     lower_step_size: eqx.AbstractVar[Scalar]
     linear_step_size: eqx.AbstractVar[Scalar]
-    terms: eqx.AbstractVar[Int[Array, ""]]
-    lower_steps: eqx.AbstractVar[Int[Array, ""] | int]
+    terms: eqx.AbstractVar[Count]
+
+    @abc.abstractmethod
+    def _lower_count(self) -> Count:
+        """How many steps the lower variable takes."""
 
     @abc.abstractmethod
     def _solve(self, multiply: Any, right: PyTree[Array], key: Key[Array, ""]) -> tuple[PyTree[Array], Any]:
@@ -106,7 +109,7 @@ class _NeumannSGD(Method[BilevelProblem, BilevelState]):
             lambda y, key: problem.lower_gradient(state.x, y, key),
             state.y,
             lower_key,
-            self.lower_steps,
+            self._lower_count(),
             self.lower_step_size,
             jnp.inf,
         ).last
@@ -119,7 +122,7 @@ class _NeumannSGD(Method[BilevelProblem, BilevelState]):
         z, products = self._solve(multiply, right, solve_key)
         estimate = hypergradient_estimate(problem, state.x, y, z, upper_key)
         x = jax.tree.map(lambda x, g: x - self.step_size * g, state.x, estimate)
-        calls = OracleCalls(self.lower_steps, upper_gradients=2, hessian_products=products, cross_products=1)
+        calls = OracleCalls(self._lower_count(), upper_gradients=2, hessian_products=products, cross_products=1)
         return BilevelState(x, state.cost + calls.cost, y, z, estimate, state.count + 1, state.calls + calls)
 
 
@@ -142,13 +145,16 @@ class StocBiO(_NeumannSGD):
     step_size: Scalar = hyperparameter()
     lower_step_size: Scalar = hyperparameter()
     linear_step_size: Scalar = hyperparameter()
-    lower_steps: Int[Array, ""] = eqx.field(default=5, kw_only=True, converter=jnp.asarray)
-    terms: Int[Array, ""] = eqx.field(default=5, kw_only=True, converter=jnp.asarray)
+    lower_steps: Count = whole_number(default=5, kw_only=True)
+    terms: Count = whole_number(default=5, kw_only=True)
 
     def __check_init__(self) -> None:
         _check_steps(self)
         whole("lower_steps", self.lower_steps)
         whole("terms", self.terms)
+
+    def _lower_count(self) -> Count:
+        return self.lower_steps
 
     def _solve(self, multiply: Any, right: PyTree[Array], key: Key[Array, ""]) -> tuple[PyTree[Array], Any]:
         def body(number: Any, carry: tuple[PyTree[Array], PyTree[Array]]) -> tuple[PyTree[Array], PyTree[Array]]:
@@ -181,15 +187,13 @@ class TTSA(_NeumannSGD):
     step_size: Scalar = hyperparameter()
     lower_step_size: Scalar = hyperparameter()
     linear_step_size: Scalar = hyperparameter()
-    terms: Int[Array, ""] = eqx.field(default=5, kw_only=True, converter=jnp.asarray)
+    terms: Count = whole_number(default=5, kw_only=True)
 
     def __check_init__(self) -> None:
         _check_steps(self)
         whole("terms", self.terms)
 
-    @property
-    def lower_steps(self) -> int:
-        """One."""
+    def _lower_count(self) -> Count:
         return 1
 
     def _solve(self, multiply: Any, right: PyTree[Array], key: Key[Array, ""]) -> tuple[PyTree[Array], Any]:

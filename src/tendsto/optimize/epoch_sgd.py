@@ -16,6 +16,15 @@ from jaxtyping import Array, Int, Key, PyTree
 from tendsto import validation
 from tendsto.iteration import Scalar, hyperparameter
 
+Count = Int[Array, ""] | int
+"""A whole number that may be an array, so that changing it never recompiles."""
+
+
+def whole_number(**kwargs: Any) -> Any:
+    """Declare a field that holds a `Count`; accepts the arguments of `equinox.field`. Check it with `whole`."""
+    return eqx.field(converter=jnp.asarray, **kwargs)
+
+
 Oracle = Callable[[PyTree[Array], Key[Array, ""]], PyTree[Array]]
 
 
@@ -40,8 +49,8 @@ class EpochSGD(eqx.Module):
     """
 
     step_size: Scalar = hyperparameter()
-    steps: Int[Array, ""] = eqx.field(converter=jnp.asarray)
-    epochs: Int[Array, ""] = eqx.field(converter=jnp.asarray)
+    steps: Count = whole_number()
+    epochs: Count = whole_number()
     radius: Scalar = hyperparameter(default=math.inf)
 
     def __check_init__(self) -> None:
@@ -79,7 +88,7 @@ class EpochSGD(eqx.Module):
         return cls(step_size, math.ceil(4.0 / (strong_convexity * step_size)), epochs, distance)
 
     @property
-    def calls(self) -> Int[Array, ""]:
+    def calls(self) -> Count:
         """The number of stochastic gradients, $T_1 (2^S - 1)$."""
         return self.steps * (2**self.epochs - 1)
 
@@ -114,7 +123,7 @@ def projected_sgd(
     oracle: Oracle,
     centre: PyTree[Array],
     key: Key[Array, ""],
-    steps: int | Int[Array, ""],
+    steps: Count,
     step_size: Scalar,
     radius: Scalar,
 ) -> Walk:

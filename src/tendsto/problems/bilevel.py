@@ -12,10 +12,10 @@ import numpy as np
 import optax
 from jax.flatten_util import ravel_pytree
 from jax.scipy.sparse.linalg import cg
-from jaxtyping import Array, Float, Int, Key, PyTree
+from jaxtyping import Array, ArrayLike, Float, Int, Key, PyTree
 
 from tendsto import validation
-from tendsto.iteration import Scalar, hyperparameter
+from tendsto.iteration import Scalar
 
 
 class BilevelProblem(eqx.Module):
@@ -96,7 +96,7 @@ class BilevelProblem(eqx.Module):
     def linear_solution(self, x: PyTree[Array], y: PyTree[Array]) -> PyTree[Array]:
         r"""$z$ with $\nabla^2_{yy} g(x, y)\, z = \nabla_y f(x, y)$, by conjugate gradients."""
         right = self.upper_gradient_y(x, y)
-        tolerance = 4.0 * float(jnp.finfo(ravel_pytree(right)[0].dtype).eps)
+        tolerance = 4.0 * float(np.finfo(ravel_pytree(right)[0].dtype).eps)
         solution: PyTree[Array] = cg(lambda v: self.hessian_product(x, y, v), right, tol=tolerance)[0]
         return solution
 
@@ -141,6 +141,11 @@ class BilevelProblem(eqx.Module):
                 ) from error
             if getattr(out, "shape", None) != () or not jnp.issubdtype(out.dtype, jnp.floating):
                 raise ValueError(f"{name}: must return a real scalar, got {out}")
+
+
+def as_arrays(data: Any) -> PyTree[Array]:
+    """`data` with JAX arrays for leaves."""
+    return jax.tree.map(jnp.asarray, data)
 
 
 class BilevelFiniteSum(BilevelProblem):
@@ -190,10 +195,11 @@ class BilevelObjective(BilevelFiniteSum):
     upper_function: Callable[[Any, Any, Any], Float[Array, ""]] = eqx.field(static=True)
     lower_function: Callable[[Any, Any, Any], Float[Array, ""]] = eqx.field(static=True)
     lower_start: PyTree[Array] = eqx.field(
-        converter=lambda start: jax.tree.map(lambda leaf: validation.finite_array("lower_start", leaf), start)
+        converter=lambda start: jax.tree.map(lambda leaf: validation.finite_array("lower_start", leaf), start),
+        kw_only=True,
     )
-    upper_data: PyTree[Array] = eqx.field(default=None, kw_only=True)
-    lower_data: PyTree[Array] = eqx.field(default=None, kw_only=True)
+    upper_data: PyTree[Array] = eqx.field(default=None, kw_only=True, converter=as_arrays)
+    lower_data: PyTree[Array] = eqx.field(default=None, kw_only=True, converter=as_arrays)
     batch_size: int | None = eqx.field(default=None, static=True, kw_only=True)
 
     def __check_init__(self) -> None:
@@ -244,13 +250,16 @@ class CoshBilevel(BilevelProblem):
 
     mixing: Float[Array, "dy dx"]
     hessian: Float[Array, "dy dy"]
-    sigma: Scalar = hyperparameter(default=0.0)
-    lower_start: Float[Array, " dy"] = eqx.field(default=None)
+    sigma: Scalar
+    lower_start: Float[Array, " dy"]
 
-    def __post_init__(self) -> None:
-        self.mixing = validation.finite_array("mixing", self.mixing, ndim=2)
-        self.hessian = validation.finite_array("hessian", self.hessian, ndim=2)
-        start = jnp.zeros(self.mixing.shape[0]) if self.lower_start is None else self.lower_start
+    def __init__(
+        self, mixing: ArrayLike, hessian: ArrayLike, sigma: Scalar = 0.0, *, lower_start: ArrayLike | None = None
+    ) -> None:
+        self.mixing = validation.finite_array("mixing", mixing, ndim=2)
+        self.hessian = validation.finite_array("hessian", hessian, ndim=2)
+        self.sigma = jnp.asarray(sigma)
+        start = jnp.zeros(self.mixing.shape[0]) if lower_start is None else lower_start
         self.lower_start = validation.finite_array("lower_start", start, ndim=1)
 
     def __check_init__(self) -> None:
@@ -284,24 +293,24 @@ class CoshBilevel(BilevelProblem):
     def lower(self, x: Float[Array, " dx"], y: Float[Array, " dy"], batch: _LowerNoise) -> Float[Array, ""]:
         r"""$G(x, y; \zeta)$."""
         difference = y - self.mixing @ x
-        return 0.5 * difference @ self.hessian @ difference + batch.y @ y + batch.cross @ jnp.sin(y) * jnp.sin(x).mean()
+        noise: Array = batch.y @ y + batch.cross @ jnp.sin(y) * jnp.sin(x).mean()
+        return 0.5 * difference @ self.hessian @ difference + noise
 
     def upper_batch(self, key: Key[Array, ""] | None = None) -> _UpperNoise:
         r"""$\xi_x$ and $\xi_y$; zero without a key."""
         rows, columns = self.mixing.shape
-        x_key, y_key = (None, None) if key is None else jax.random.split(key)
-        return _UpperNoise(self._noise(x_key, (columns,)), self._noise(y_key, (rows,)))
+        noise = self._noise(key, columns + rows)
+        return _UpperNoise(noise[:columns] / math.sqrt(columns), noise[columns:] / math.sqrt(rows))
 
     def lower_batch(self, key: Key[Array, ""] | None = None) -> _LowerNoise:
         r"""$\zeta$ and $\chi$; zero without a key."""
-        y_key, cross_key = (None, None) if key is None else jax.random.split(key)
-        return _LowerNoise(self._noise(y_key, self.mixing.shape[:1]), self._noise(cross_key, self.mixing.shape[:1]))
+        rows = self.mixing.shape[0]
+        noise = self._noise(key, 2 * rows) / math.sqrt(rows)
+        return _LowerNoise(noise[:rows], noise[rows:])
 
-    def _noise(self, key: Key[Array, ""] | None, shape: tuple[int]) -> Array:
+    def _noise(self, key: Key[Array, ""] | None, size: int) -> Array:
         dtype = self.mixing.dtype
-        if key is None:
-            return jnp.zeros(shape, dtype)
-        return self.sigma / math.sqrt(shape[0]) * jax.random.normal(key, shape, dtype)
+        return jnp.zeros(size, dtype) if key is None else self.sigma * jax.random.normal(key, (size,), dtype)
 
     def lower_solution(self, x: Float[Array, " dx"]) -> Float[Array, " dy"]:
         """$Bx$."""
@@ -309,7 +318,8 @@ class CoshBilevel(BilevelProblem):
 
     def linear_solution(self, x: Float[Array, " dx"], y: Float[Array, " dy"]) -> Float[Array, " dy"]:
         r"""$H^{-1} \tanh y$."""
-        return jnp.linalg.solve(self.hessian, jnp.tanh(y))
+        solution: Array = jnp.linalg.solve(self.hessian, jnp.tanh(y))
+        return solution
 
     def hypergradient(self, x: Float[Array, " dx"]) -> Float[Array, " dx"]:
         r"""$\sinh x + B^\top \tanh(Bx)$."""
@@ -323,17 +333,20 @@ class CoshBilevel(BilevelProblem):
     @property
     def lower_strong_convexity(self) -> Float[Array, ""]:
         r"""$\mu = \lambda_{\min}(H)$."""
-        return jnp.linalg.eigvalsh(self.hessian)[0]
+        value: Array = jnp.linalg.eigvalsh(self.hessian)[0]
+        return value
 
     @property
     def lower_smoothness(self) -> Float[Array, ""]:
         r"""$L_{g,1} = \lambda_{\max}(H)$."""
-        return jnp.linalg.eigvalsh(self.hessian)[-1]
+        value: Array = jnp.linalg.eigvalsh(self.hessian)[-1]
+        return value
 
     @property
     def cross_bound(self) -> Float[Array, ""]:
         r"""$\lVert B^\top H\rVert$."""
-        return jnp.linalg.norm(self.mixing.T @ self.hessian, 2)
+        value: Array = jnp.linalg.norm(self.mixing.T @ self.hessian, 2)
+        return value
 
     @property
     def upper_bound(self) -> float:
@@ -393,7 +406,7 @@ def _newton(function: Callable[[Array], Array], start: Float[Array, " n"]) -> Fl
     Steps are halved until the norm of the gradient falls, which near the solution is a sharper test than the value.
     """
     gradient = jax.grad(function)
-    eps = float(jnp.finfo(start.dtype).eps)
+    eps = float(np.finfo(start.dtype).eps)
     first = gradient(start)
     scale = 1.0 + jnp.linalg.norm(first)
 
@@ -405,7 +418,8 @@ def _newton(function: Callable[[Array], Array], start: Float[Array, " n"]) -> Fl
 
         def too_far(size: Array) -> Array:
             trial = jnp.linalg.norm(gradient(state.point + size * direction))
-            return ~(trial <= (1.0 - 0.25 * size) * level) & (size > 1e-6)
+            short_of: Array = ~(trial <= (1.0 - 0.25 * size) * level) & (size > 1e-6)
+            return short_of
 
         size = jax.lax.while_loop(too_far, lambda size: 0.5 * size, jnp.ones((), start.dtype))
         point = state.point + size * direction
@@ -416,7 +430,8 @@ def _newton(function: Callable[[Array], Array], start: Float[Array, " n"]) -> Fl
         )
 
     def going(state: _Newton) -> Array:
-        return (jnp.linalg.norm(state.gradient) > 0.1 * eps * scale) & state.moved & (state.count < 100)
+        unsolved: Array = jnp.linalg.norm(state.gradient) > 0.1 * eps * scale
+        return unsolved & state.moved & (state.count < 100)
 
     last = jax.lax.while_loop(going, body, _Newton(start, first, jnp.asarray(True), jnp.asarray(0)))
     solved = jnp.linalg.norm(last.gradient) <= eps**0.6 * scale

@@ -12,7 +12,7 @@ from jaxtyping import Array, Float, Int, Key, PyTree
 
 from tendsto import validation
 from tendsto.iteration import Scalar, hyperparameter
-from tendsto.problems.bilevel import BilevelFiniteSum
+from tendsto.problems.bilevel import BilevelFiniteSum, as_arrays
 
 Labelled = tuple[Float[Array, "n ..."], Int[Array, " n"]]
 """Inputs, one row a sample, and the number of each sample's class."""
@@ -34,7 +34,8 @@ class ClassificationTask(BilevelFiniteSum):
     def logits(self, x: PyTree[Array], y: PyTree[Array], inputs: Float[Array, "n ..."]) -> Float[Array, "n c"]:
         """The classifier's outputs."""
         weight, bias = y
-        return self.features(x, inputs) @ weight + bias
+        logits: Array = self.features(x, inputs) @ weight + bias
+        return logits
 
     def losses(self, x: PyTree[Array], y: PyTree[Array], data: Labelled) -> Float[Array, " n"]:
         """The cross-entropy of every sample."""
@@ -65,7 +66,7 @@ class HyperRepresentation(ClassificationTask):
     with $x = (W, U, b)$ and $\ell$ the cross-entropy. The lower level is $\lambda$-strongly convex; the smoothness of a
     recurrent network grows with its gradient.
 
-    **Arguments**
+    **Arguments** (by keyword)
 
     - `upper_data`, `lower_data`, `test_data`: sequences, shape `(n, T, d)`, and labels.
     - `lower_start`: the first classifier, weights and biases.
@@ -73,12 +74,12 @@ class HyperRepresentation(ClassificationTask):
     - `regularisation`: $\lambda > 0$.
     """
 
-    upper_data: Labelled
-    lower_data: Labelled
-    test_data: Labelled
-    lower_start: PyTree[Array]
-    batch_size: int | None = eqx.field(default=None, static=True)
-    regularisation: Scalar = hyperparameter(default=1e-2)
+    upper_data: Labelled = eqx.field(kw_only=True, converter=as_arrays)
+    lower_data: Labelled = eqx.field(kw_only=True, converter=as_arrays)
+    test_data: Labelled = eqx.field(kw_only=True, converter=as_arrays)
+    lower_start: PyTree[Array] = eqx.field(kw_only=True, converter=as_arrays)
+    batch_size: int | None = eqx.field(default=None, static=True, kw_only=True)
+    regularisation: Scalar = hyperparameter(default=1e-2, kw_only=True)
 
     def __check_init__(self) -> None:
         validation.positive("regularisation", self.regularisation)
@@ -122,12 +123,12 @@ class RegularisationSearch(ClassificationTask):
     the lower level strongly convex whatever $x$ is.
     """
 
-    upper_data: Labelled
-    lower_data: Labelled
-    test_data: Labelled
-    lower_start: PyTree[Array]
-    batch_size: int | None = eqx.field(default=None, static=True)
-    regularisation: Scalar = hyperparameter(default=1e-3)
+    upper_data: Labelled = eqx.field(kw_only=True, converter=as_arrays)
+    lower_data: Labelled = eqx.field(kw_only=True, converter=as_arrays)
+    test_data: Labelled = eqx.field(kw_only=True, converter=as_arrays)
+    lower_start: PyTree[Array] = eqx.field(kw_only=True, converter=as_arrays)
+    batch_size: int | None = eqx.field(default=None, static=True, kw_only=True)
+    regularisation: Scalar = hyperparameter(default=1e-3, kw_only=True)
 
     def __check_init__(self) -> None:
         validation.positive("regularisation", self.regularisation)
@@ -151,12 +152,14 @@ class HyperCleaning(ClassificationTask):
     (`corrupted` makes it).
     """
 
-    upper_data: Labelled
-    lower_data: tuple[Float[Array, "n d"], Int[Array, " n"], Int[Array, " n"]]
-    test_data: Labelled
-    lower_start: PyTree[Array]
-    batch_size: int | None = eqx.field(default=None, static=True)
-    regularisation: Scalar = hyperparameter(default=1e-2)
+    upper_data: Labelled = eqx.field(kw_only=True, converter=as_arrays)
+    lower_data: tuple[Float[Array, "n d"], Int[Array, " n"], Int[Array, " n"]] = eqx.field(
+        kw_only=True, converter=as_arrays
+    )
+    test_data: Labelled = eqx.field(kw_only=True, converter=as_arrays)
+    lower_start: PyTree[Array] = eqx.field(kw_only=True, converter=as_arrays)
+    batch_size: int | None = eqx.field(default=None, static=True, kw_only=True)
+    regularisation: Scalar = hyperparameter(default=1e-2, kw_only=True)
 
     def __check_init__(self) -> None:
         validation.positive("regularisation", self.regularisation)
