@@ -59,10 +59,16 @@ def test_network_hypergradient_is_the_difference_quotient_of_a_scipy_solve():
     flat, unravel = ravel_pytree(x)
     start, unravel_y = ravel_pytree(problem.lower_start)
 
+    def lower(point, y):
+        return problem.lower(unravel(point), unravel_y(y), problem.lower_data)
+
+    slope, curvature = jax.jit(jax.grad(lower, argnums=1)), jax.jit(jax.hessian(lower, argnums=1))
+
     def value(point):
-        lower = jax.jit(jax.value_and_grad(lambda y: problem.lower(unravel(point), unravel_y(y), problem.lower_data)))
-        found = scipy.optimize.minimize(lower, start, jac=True, method="BFGS", options={"gtol": 1e-9})
-        return float(problem.upper(unravel(point), unravel_y(found.x), problem.upper_data))
+        found = scipy.optimize.root(
+            lambda y: slope(jnp.asarray(point), y), start, jac=lambda y: curvature(jnp.asarray(point), y), tol=1e-14
+        )
+        return float(problem.upper(unravel(point), unravel_y(jnp.asarray(found.x)), problem.upper_data))
 
     gradient = ravel_pytree(problem.hypergradient(x))[0]
     for i in (0, 7, 14):
@@ -148,7 +154,7 @@ def test_constants_of_the_toy_are_those_of_its_matrices():
 
 def test_an_indefinite_lower_level_is_reported_as_nan():
     saddle = BilevelObjective(
-        lambda x, y, b: jnp.sum(x * y), lambda x, y, b: -jnp.sum((y - x) ** 4) + y[0], jnp.ones(2)
+        lambda x, y, b: jnp.sum(x * y), lambda x, y, b: -jnp.sum((y - x) ** 4) + y[0], lower_start=jnp.ones(2)
     )
     assert not np.isfinite(saddle.stationarity(jnp.array([0.5, 2.0])))
 

@@ -12,7 +12,7 @@ import numpy as np
 import optax
 from jax.flatten_util import ravel_pytree
 from jax.scipy.sparse.linalg import cg
-from jaxtyping import Array, ArrayLike, Float, Int, Key, PyTree
+from jaxtyping import Array, Float, Int, Key, PyTree
 
 from tendsto import validation
 from tendsto.iteration import Scalar
@@ -253,9 +253,7 @@ class CoshBilevel(BilevelProblem):
     sigma: Scalar
     lower_start: Float[Array, " dy"]
 
-    def __init__(
-        self, mixing: ArrayLike, hessian: ArrayLike, sigma: Scalar = 0.0, *, lower_start: ArrayLike | None = None
-    ) -> None:
+    def __init__(self, mixing: Any, hessian: Any, sigma: Scalar = 0.0, *, lower_start: Any = None) -> None:
         self.mixing = validation.finite_array("mixing", mixing, ndim=2)
         self.hessian = validation.finite_array("hessian", hessian, ndim=2)
         self.sigma = jnp.asarray(sigma)
