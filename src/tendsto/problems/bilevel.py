@@ -422,7 +422,8 @@ def _newton(function: Callable[[Array], Array], start: Float[Array, " n"]) -> Fl
         size = jax.lax.while_loop(too_far, lambda size: 0.5 * size, jnp.ones((), start.dtype))
         point = state.point + size * direction
         after = gradient(point)
-        better = jnp.linalg.norm(after) < level
+        # A Newton direction that ascends means a Hessian that is not positive: no minimiser lies that way.
+        better = (jnp.linalg.norm(after) < level) & (state.gradient @ direction < 0.0)
         return _Newton(
             jnp.where(better, point, state.point), jnp.where(better, after, state.gradient), better, state.count + 1
         )
