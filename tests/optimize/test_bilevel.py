@@ -310,7 +310,9 @@ def test_transformation_is_the_upper_update(step_size):
         m = 0.9 * m + 0.1 * np.array([*gradient["a"], gradient["b"]])
         size = step_size(t) if callable(step_size) else step_size
         expected = -size * m / (np.linalg.norm(m) + 1e-10)
-        np.testing.assert_allclose([*update["a"], update["b"]], expected, rtol=1e-10)
+        # optax scales by a schedule's value in single precision.
+        rtol = 1e-6 if callable(step_size) else 1e-10
+        np.testing.assert_allclose([*update["a"], update["b"]], expected, rtol=rtol)
     nothing, _ = transformation.update(jax.tree.map(jnp.zeros_like, gradients[0]), transformation.init(gradients[0]))
     assert float(optax.tree.norm(nothing)) == 0.0
 
