@@ -3,11 +3,14 @@
 from tendsto.optimize import schedules
 from tendsto.optimize.annealing import InverseLogarithm
 from tendsto.optimize.attacks import DirectionalAttack
+from tendsto.optimize.bilevel import BilevelState, NormalisedBilevel, OracleCalls
+from tendsto.optimize.bilevel_baselines import SABA, SOBA, TTSA, StocBiO
 from tendsto.optimize.classifiers import BatchPerceptronClassifier, LogisticGDClassifier, PerceptronClassifier
 from tendsto.optimize.consensus import ConsensusBased, ConsensusHopping, consensus_point, effective_sample_size
 from tendsto.optimize.consensus_scipy import consensus_based
 from tendsto.optimize.direct_search import cosine_measure, covering_direct_search, poll_basis
 from tendsto.optimize.entropic_envelope import EntropicEnvelope
+from tendsto.optimize.epoch_sgd import EpochSGD
 from tendsto.optimize.exact_augmented_lagrangian import ExactAugmentedLagrangian
 from tendsto.optimize.extragradient import ExtraAnchoredGradient, Extragradient
 from tendsto.optimize.factorized import FactorizedGradientDescent, error_lower_bound
@@ -55,6 +58,7 @@ from tendsto.optimize.network_search import (
 )
 from tendsto.optimize.newton_direction import inverse_square_forcing, residual_forcing
 from tendsto.optimize.newton_system import NewtonStatus
+from tendsto.optimize.normalised_momentum import normalised_momentum
 from tendsto.optimize.perceptron import (
     BatchPerceptron,
     LogisticGradientDescent,
@@ -92,9 +96,13 @@ from tendsto.optimize.sketching import (
 )
 
 __all__ = [
+    "SABA",
+    "SOBA",
+    "TTSA",
     "AnnealedLangevin",
     "BatchPerceptron",
     "BatchPerceptronClassifier",
+    "BilevelState",
     "ConsensusBased",
     "ConsensusHopping",
     "CustomSketch",
@@ -102,6 +110,7 @@ __all__ = [
     "DirectionalAttack",
     "EntropicEnvelope",
     "Entropy",
+    "EpochSGD",
     "Euclidean",
     "ExactAugmentedLagrangian",
     "ExtraAnchoredGradient",
@@ -122,9 +131,11 @@ __all__ = [
     "NashProx",
     "NetworkGame",
     "NewtonStatus",
+    "NormalisedBilevel",
     "NormalisedLogisticGradientDescent",
     "Optax",
     "OptimisticMirrorDescent",
+    "OracleCalls",
     "Perceptron",
     "PerceptronClassifier",
     "Power",
@@ -142,6 +153,7 @@ __all__ = [
     "SketchResult",
     "SketchSolution",
     "SketchedNewton",
+    "StocBiO",
     "StochasticNashMirrorProx",
     "VarianceReducedForwardReflectedBackward",
     "VarianceReducedHalpern",
@@ -166,6 +178,7 @@ __all__ = [
     "last_iterate_quantile_bound",
     "mirror_prox_bounds",
     "nash_policy_gradient_loss",
+    "normalised_momentum",
     "online_ipo_loss",
     "optimal_base_step",
     "page_estimate",

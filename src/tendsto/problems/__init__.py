@@ -1,6 +1,16 @@
 """Problem classes with their constants, and the real data to build them from."""
 
 from tendsto.problems.base import Objective, Problem
+from tendsto.problems.bilevel import BilevelFiniteSum, BilevelObjective, BilevelProblem, CoshBilevel
+from tendsto.problems.bilevel_tasks import (
+    ClassificationTask,
+    HyperCleaning,
+    HyperRepresentation,
+    RegularisationSearch,
+    corrupted,
+    split_rows,
+    zero_classifier,
+)
 from tendsto.problems.cutest import cutest_problem
 from tendsto.problems.data import Dataset, dataset, read_svmlight
 from tendsto.problems.elementary import DiagonalQuadratic, EuclideanNorm, LinearOnSimplex
@@ -75,10 +85,15 @@ __all__ = [
     "AdditivePreferences",
     "Audit",
     "Ball",
+    "BilevelFiniteSum",
+    "BilevelObjective",
+    "BilevelProblem",
     "Blocks",
     "Box",
     "Certificate",
+    "ClassificationTask",
     "ConstrainedQuadratic",
+    "CoshBilevel",
     "Dataset",
     "DiagonalQuadratic",
     "EntryMeasurements",
@@ -93,6 +108,8 @@ __all__ = [
     "GaussianMeasurements",
     "GradientField",
     "GrandCanyon",
+    "HyperCleaning",
+    "HyperRepresentation",
     "IdentityMeasurements",
     "Inclusion",
     "LastIterateLowerBound",
@@ -124,6 +141,7 @@ __all__ = [
     "ProximalSubproblem",
     "Rademacher",
     "Rastrigin",
+    "RegularisationSearch",
     "Regulariser",
     "SampledGame",
     "Sampling",
@@ -138,6 +156,7 @@ __all__ = [
     "bradley_terry",
     "circular_preferences",
     "constrained_logistic_regression",
+    "corrupted",
     "cutest_problem",
     "cyclic_preferences",
     "dataset",
@@ -155,6 +174,8 @@ __all__ = [
     "random_preferences",
     "read_svmlight",
     "saddle_operator",
+    "split_rows",
     "weighted_margin_bound",
     "wine_process",
+    "zero_classifier",
 ]
