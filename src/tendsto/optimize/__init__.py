@@ -1,6 +1,6 @@
 """Methods for one machine."""
 
-from tendsto.optimize import schedules
+from tendsto.optimize import private, schedules
 from tendsto.optimize.classifiers import BatchPerceptronClassifier, LogisticGDClassifier, PerceptronClassifier
 from tendsto.optimize.extragradient import ExtraAnchoredGradient, Extragradient
 from tendsto.optimize.factorized import FactorizedGradientDescent, error_lower_bound
@@ -76,6 +76,7 @@ __all__ = [
     "last_iterate_quantile_bound",
     "optimal_base_step",
     "page_estimate",
+    "private",
     "proximal_sgd",
     "rebalance",
     "resolvent_residual",

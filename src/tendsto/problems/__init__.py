@@ -1,6 +1,14 @@
 """Problem classes with their constants, and the real data to build them from."""
 
 from tendsto.problems.base import Objective, Problem
+from tendsto.problems.bounded_models import (
+    BoundedHuber,
+    BoundedLogistic,
+    BoundedModel,
+    BoundedSigmoid,
+    HuberLocation,
+    clip_rows,
+)
 from tendsto.problems.data import Dataset, dataset, read_svmlight
 from tendsto.problems.elementary import DiagonalQuadratic, EuclideanNorm, LinearOnSimplex
 from tendsto.problems.finite_sum import FiniteSum
@@ -52,6 +60,10 @@ __all__ = [
     "Audit",
     "Ball",
     "Blocks",
+    "BoundedHuber",
+    "BoundedLogistic",
+    "BoundedModel",
+    "BoundedSigmoid",
     "Box",
     "Certificate",
     "ConstrainedQuadratic",
@@ -65,6 +77,7 @@ __all__ = [
     "Gaussian",
     "GaussianMeasurements",
     "GradientField",
+    "HuberLocation",
     "IdentityMeasurements",
     "Inclusion",
     "LastIterateLowerBound",
@@ -97,6 +110,7 @@ __all__ = [
     "Zero",
     "audit",
     "batch_perceptron_worst_case",
+    "clip_rows",
     "dataset",
     "gaussian_separation",
     "isometry_distortion",
