@@ -17,8 +17,9 @@ def refused(estimator):
 
 
 # Few records at a strong guarantee carry no signal, which these checks presume; the budget is generous for them.
-@parametrize_with_checks([PrivateLogisticRegression(epsilon=100.0)], expected_failed_checks=refused)
+@parametrize_with_checks([PrivateLogisticRegression(epsilon=100.0, max_iter=60)], expected_failed_checks=refused)
 @pytest.mark.filterwarnings("ignore")
+@pytest.mark.slow
 def test_scikit_learn_checks(estimator, check):
     check(estimator)
 
@@ -26,10 +27,10 @@ def test_scikit_learn_checks(estimator, check):
 @pytest.mark.parametrize("solver", ["spiderboost", "gradient"])
 def test_accuracy_rises_with_the_budget(solver):
     scores = []
-    for epsilon in (0.05, 1.0, 1e4):
+    for epsilon in (0.05, 2.0, 100.0):
         fits = [
-            PrivateLogisticRegression(epsilon, solver=solver, random_state=seed).fit(FEATURES, TARGETS)
-            for seed in range(3)
+            PrivateLogisticRegression(epsilon, solver=solver, max_iter=200, random_state=seed).fit(FEATURES, TARGETS)
+            for seed in range(2)
         ]
         scores.append(np.mean([fit.score(FEATURES, TARGETS) for fit in fits]))
         assert 0.999 * epsilon <= fits[0].privacy_.epsilon <= epsilon

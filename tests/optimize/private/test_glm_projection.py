@@ -11,6 +11,7 @@ from tendsto.problems import BoundedHuber, BoundedLogistic, LogisticRegression, 
 RNG = np.random.default_rng(3)
 ROWS = np.asarray(clip_rows(jnp.asarray(RNG.standard_normal((50, 400))), 2.0))
 PROBLEM = BoundedHuber(ROWS, RNG.standard_normal(50), 2.0)
+UNBOUNDED = LogisticRegression(ROWS, ROWS[:, 0] > 0)
 
 
 def test_projection_keeps_norms_and_models():
@@ -42,7 +43,7 @@ def test_dimension_of_the_theorem():
     ("build", "error", "message"),
     [
         (
-            lambda: project_features(LogisticRegression(ROWS, ROWS[:, 0] > 0), 3, jax.random.key(0)),
+            lambda: project_features(UNBOUNDED, 3, jax.random.key(0)),
             TypeError,
             "problem",
         ),

@@ -211,6 +211,14 @@ def test_changes_in_the_tree_stay_within_what_the_noise_is_scaled_to():
         assert jump <= 2**1.5 * 0.4 / 2**level * (1 + 1e-9)
 
 
+def test_no_record_is_used_twice_whatever_the_number_of_steps():
+    tree = tt.run(dataclasses.replace(TREE, steps=100), PROBLEM, START, steps=100)
+    # Ten rounds of 40 records are all there are.
+    assert (int(tree.state.count[0]), int(tree.state.used[0])) == (80, N)
+    recursive = tt.run(dataclasses.replace(RECURSIVE, steps=9), CONVEX, START, steps=9)
+    assert int(recursive.state.count[0]) == N // 64
+
+
 CONVEX = BoundedHuber(ROWS, RNG.standard_normal(N), 1.0)
 RECURSIVE = RecursiveRegularization(
     chunk=64,
@@ -338,19 +346,19 @@ def test_recursive_settings_of_the_theorem():
         (lambda: dataclasses.replace(TREE, depth=0), "depth: must lie in"),
         (lambda: dataclasses.replace(TREE, length=0.0), "length: must lie in"),
         (lambda: dataclasses.replace(TREE, tolerance=-1.0), "tolerance: must lie in"),
-        (lambda: tt.run(dataclasses.replace(TREE, steps=100), PROBLEM, START, steps=1), "steps: 13 rounds use 520 rec"),
+        (lambda: dataclasses.replace(TREE, steps=100).privacy(N, 1e-5), "steps: 13 rounds use 520 rec"),
         (lambda: TREE.privacy(N, 1e-5, adjacency="add-or-remove-one"), "adjacency: TreeSpider deals out"),
         (
             lambda: TreeSpider.theory(PROBLEM, START, epsilon=1.0, delta=1e-5),
             "initial_gap: is needed for the theorem's tolerance",
         ),
         (
-            lambda: TreeSpider.theory(Linear(jnp.ones((9, 2))), START, epsilon=1.0, delta=1e-5, tolerance=1.0),
+            lambda: TreeSpider.theory(Linear(jnp.ones((5, 2))), START, epsilon=1.0, delta=1e-5, tolerance=1.0),
             "problem: one round uses",
         ),
         (lambda: dataclasses.replace(RECURSIVE, regularisation=0.0), "regularisation: must lie in"),
         (lambda: dataclasses.replace(RECURSIVE, noise_multiplier=-0.1), "noise_multiplier: must lie in"),
-        (lambda: tt.run(dataclasses.replace(RECURSIVE, steps=9), CONVEX, START, steps=1), "chunk: 9 phases of 64 rec"),
+        (lambda: dataclasses.replace(RECURSIVE, steps=9).privacy(N, 1e-5), "chunk: 9 phases of 64 rec"),
         (lambda: RECURSIVE.privacy(N, 1e-5, adjacency="add-or-remove-one"), "adjacency: RecursiveRegularization"),
         (lambda: NoisyGradientSolver(0), "most_iterations: must lie in"),
         (

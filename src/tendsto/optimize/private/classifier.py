@@ -16,7 +16,7 @@ from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from tendsto import validation
-from tendsto.optimize.private.method import minimise
+from tendsto.optimize.private.method import PrivateMethod, minimise
 from tendsto.optimize.private.noisy_gradient import NoisyGradientDescent
 from tendsto.optimize.private.spiderboost import PrivateSpiderBoost
 from tendsto.problems import BoundedLogistic, clip_rows
@@ -39,6 +39,7 @@ class PrivateLogisticRegression(ClassifierMixin, BaseEstimator):  # type: ignore
     - `solver`: `"spiderboost"` or `"gradient"` (noisy gradient descent, often as good below ten thousand records).
     - `penalty`: $\lambda$ of the regulariser $\lambda\sum_j x_j^2/(1+x_j^2)$, which is not convex.
     - `fit_intercept`: append a constant feature of ones.
+    - `max_iter`: the most steps of SpiderBoost, each of which passes over all records.
     - `random_state`: an integer or a `RandomState` for experiments; `None`, the default, takes the operating
       system's entropy. Who knows the seed can subtract the noise.
 
@@ -60,6 +61,7 @@ class PrivateLogisticRegression(ClassifierMixin, BaseEstimator):  # type: ignore
         solver: Solver = "spiderboost",
         penalty: float = 0.0,
         fit_intercept: bool = True,
+        max_iter: int = 1000,
         random_state: int | np.random.RandomState | None = None,
     ) -> None:
         self.epsilon = epsilon
@@ -68,6 +70,7 @@ class PrivateLogisticRegression(ClassifierMixin, BaseEstimator):  # type: ignore
         self.solver = solver
         self.penalty = penalty
         self.fit_intercept = fit_intercept
+        self.max_iter = max_iter
         self.random_state = random_state
 
     def fit(self, X: Any, y: Any) -> PrivateLogisticRegression:
@@ -99,8 +102,11 @@ class PrivateLogisticRegression(ClassifierMixin, BaseEstimator):  # type: ignore
         start = jnp.zeros(rows.shape[1], rows.dtype)
         # The loss at zero is log 2 whatever the data, and no loss is negative.
         budget: dict[str, Any] = {"epsilon": self.epsilon, "delta": self.delta, "initial_gap": math.log(2.0)}
-        solver = PrivateSpiderBoost.calibrated if self.solver == "spiderboost" else NoisyGradientDescent.theory
-        method = solver(problem, start, **budget)
+        method: PrivateMethod[Any]
+        if self.solver == "spiderboost":
+            method = PrivateSpiderBoost.calibrated(problem, start, most_steps=self.max_iter, **budget)
+        else:
+            method = NoisyGradientDescent.theory(problem, start, **budget)
         result = minimise(method, problem, start, delta=self.delta, key=self._key(), points=1)
         weights = np.asarray(result.trace.x[0])
         self.privacy_ = result.privacy

@@ -11,7 +11,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, ArrayLike, Float, Int, Key
+from jaxtyping import Array, ArrayLike, Bool, Float, Int, Key
 
 from tendsto import validation
 from tendsto.iteration import Method, State, Trace, run
@@ -58,6 +58,10 @@ class PrivateMethod(Method[Any, PrivateStateT]):
     def advance(self, problem: Any, state: PrivateStateT, key: Key[Array, ""]) -> PrivateStateT:
         """One step while budget is left; `count` and `output` are taken care of by `step`."""
 
+    def affordable(self, problem: Any, state: PrivateStateT) -> Bool[Array, ""]:
+        """Whether the next step is within what `releases` counts, whatever `steps` says."""
+        return jnp.asarray(True)
+
     def publish(self, state: PrivateStateT, after: PrivateStateT, key: Key[Array, ""]) -> Float[Array, " d"]:
         """The output after the step from `state` to `after`: each of the new iterates so far with equal probability."""
         return reservoir(key, state, after.x)
@@ -72,7 +76,7 @@ class PrivateMethod(Method[Any, PrivateStateT]):
         after = self.advance(problem, state, advance_key)
         output = self.publish(state, after, output_key)
         after = dataclasses.replace(after, output=output, count=state.count + 1)
-        spent = state.count >= self.steps
+        spent = (state.count >= self.steps) | ~self.affordable(problem, state)
         held: PrivateStateT = jax.tree.map(lambda old, new: jnp.where(spent, old, new), state, after)
         return held
 

@@ -11,7 +11,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, ArrayLike, Float, Int, Key
+from jaxtyping import Array, ArrayLike, Bool, Float, Int, Key
 
 from tendsto import validation
 from tendsto.iteration import Cost, Scalar, hyperparameter
@@ -265,15 +265,13 @@ class RecursiveRegularization(PrivateMethod[RecursiveState]):
     def privacy(self, records: int, delta: float, *, adjacency: Adjacency = "replace-one") -> PrivacySpent:
         """The guarantee of one phase, which holds for all of them since their records are disjoint."""
         replacement_only(adjacency, type(self).__name__)
+        if int(self.steps) * self.chunk > records:
+            raise ValueError(f"chunk: {int(self.steps)} phases of {self.chunk} records each, but there are {records}")
         spent = privacy_spent(self.releases(records), delta)
         return dataclasses.replace(spent, accounting=f"{spent.accounting}; parallel composition over disjoint chunks")
 
     def init(self, problem: FiniteSum, x0: Float[Array, " d"], key: Key[Array, ""]) -> RecursiveState:
         """Start at `x0`, with the records in random order."""
-        if not isinstance(self.steps, jax.core.Tracer) and int(self.steps) * self.chunk > problem.components:
-            raise ValueError(
-                f"chunk: {int(self.steps)} phases of {self.chunk} records each, but there are {problem.components}"
-            )
         return RecursiveState(
             x=x0,
             cost=Cost(),
@@ -284,6 +282,10 @@ class RecursiveRegularization(PrivateMethod[RecursiveState]):
             pull=(self.regularisation * x0).astype(x0.dtype),
             start=x0,
         )
+
+    def affordable(self, problem: FiniteSum, state: RecursiveState) -> Bool[Array, ""]:
+        """Whether there are fresh records for the next phase."""
+        return (state.count + 1) * self.chunk <= problem.components
 
     def publish(self, state: RecursiveState, after: RecursiveState, key: Key[Array, ""]) -> Float[Array, " d"]:
         """The newest solution."""

@@ -80,6 +80,7 @@ class PrivateSpiderBoost(PrivateMethod[SpiderBoostState]):
         epsilon: float,
         delta: float,
         initial_gap: float,
+        most_steps: int | None = None,
         adjacency: Adjacency = "replace-one",
         clip: bool = False,
     ) -> PrivateSpiderBoost:
@@ -91,6 +92,7 @@ class PrivateSpiderBoost(PrivateMethod[SpiderBoostState]):
         - `x0`: the start, of which only the dimension matters.
         - `epsilon`, `delta`, `adjacency`: the budget; see `calibrate`.
         - `initial_gap`: a public upper bound on $F(x_0) - \min F$.
+        - `most_steps`: a cap on the number of steps, each of which passes over all records.
         - `clip`: clip records to the constants all the same.
 
         **Raises** `ValueError` naming the argument.
@@ -103,6 +105,7 @@ class PrivateSpiderBoost(PrivateMethod[SpiderBoostState]):
             smoothness=smoothness,
             initial_gap=initial_gap,
             noise_multiplier=unit_noise(epsilon, delta, adjacency=adjacency),
+            most_steps=most_steps,
         )
         means = RecordMean(clip=clip)
         method = parameters.method(anchors=means, variations=means)
@@ -127,7 +130,7 @@ class PrivateSpiderBoost(PrivateMethod[SpiderBoostState]):
         Corrections are made on Poisson samples of expected size $b_2$, anchors on all records. `calibrated` makes
         far better use of a budget.
 
-        **Arguments**: as for `calibrated`.
+        **Arguments**: as for `calibrated`, without a cap.
 
         **Raises** `ValueError` naming the argument, for `problem` if it has fewer records than the theorem requires.
 
@@ -267,6 +270,7 @@ def spiderboost_parameters(
     smoothness: float,
     initial_gap: float,
     noise_multiplier: float,
+    most_steps: int | None = None,
 ) -> SpiderBoostParameters:
     r"""Horizon, period and noise on all records that make a bound with explicit constants smallest.
 
@@ -285,6 +289,7 @@ def spiderboost_parameters(
     - `initial_gap`: a public upper bound on $F(w_0) - \min F$.
     - `noise_multiplier`: $z$ of a single release that would spend the whole budget: `unit_noise(epsilon, delta)`, or
       $\sqrt{2/\rho}$ for $\rho$-zCDP with replaced records.
+    - `most_steps`: a cap on $T$.
 
     **Returns** `SpiderBoostParameters`.
 
@@ -303,6 +308,9 @@ def spiderboost_parameters(
         validation.positive(name, value)
     # Beyond this horizon every step is an anchor.
     longest = max(1.0, records**2 / (dimension * noise_multiplier**2))
+    if most_steps is not None:
+        validation.integer("most_steps", most_steps, low=1)
+        longest = min(longest, most_steps)
     steps = np.unique(np.rint(np.geomspace(1.0, longest, 4000)))
     variance = 2.0 * steps * (noise_multiplier * smoothness / records) ** 2
     period = 1.0 + np.floor(2.0 * smoothness**2 / (dimension * variance))

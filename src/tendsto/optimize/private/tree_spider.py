@@ -69,7 +69,8 @@ class TreeSpider(PrivateMethod[TreeSpiderState]):
     - `steps`: leaves to visit, $2^D$ for each round.
     - `clip`: clip gradients to $L_0$ and changes to what the lengths of the steps allow, for which see `RecordMean`.
 
-    **Raises** `TypeError` or `ValueError` naming the argument; `ValueError` from `init` if the records do not suffice.
+    **Raises** `TypeError` or `ValueError` naming the argument; `ValueError` from `privacy` if there are too few records, and
+    a run then ends early.
 
     **Source**: R. Arora, R. Bassily, T. González, C. Guzmán, M. Menart, E. Ullah, "Faster Rates of Convergence to
     Stationary Points in Differentially Private Optimization", arXiv:2206.00846, Algorithm 1.
@@ -173,15 +174,15 @@ class TreeSpider(PrivateMethod[TreeSpiderState]):
     def privacy(self, records: int, delta: float, *, adjacency: Adjacency = "replace-one") -> PrivacySpent:
         """The guarantee of one release, which holds for all of them since their batches are disjoint."""
         replacement_only(adjacency, type(self).__name__)
+        rounds = -(-int(self.steps) // 2**self.depth)
+        needed = rounds * samples_per_round(self.batch, self.depth)
+        if needed > records:
+            raise ValueError(f"steps: {rounds} rounds use {needed} records, there are {records}")
         spent = privacy_spent(self.releases(records), delta)
         return dataclasses.replace(spent, accounting=f"{spent.accounting}; parallel composition over disjoint batches")
 
     def init(self, problem: FiniteSum, x0: Float[Array, " d"], key: Key[Array, ""]) -> TreeSpiderState:
         """Start at `x0`, with the records in random order."""
-        rounds = -(-int(self.steps) // 2**self.depth) if not isinstance(self.steps, jax.core.Tracer) else 1
-        needed = rounds * samples_per_round(self.batch, self.depth)
-        if needed > problem.components:
-            raise ValueError(f"steps: {rounds} rounds use {needed} records, there are {problem.components}")
         levels = jnp.zeros((self.depth + 1, x0.size), x0.dtype)
         return TreeSpiderState(
             x=x0,
@@ -194,6 +195,10 @@ class TreeSpider(PrivateMethod[TreeSpiderState]):
             estimates=levels,
             stopped=jnp.asarray(False),
         )
+
+    def affordable(self, problem: FiniteSum, state: TreeSpiderState) -> Bool[Array, ""]:
+        """Whether there are fresh records for the next leaf."""
+        return state.used + self.node(state.count)[1] <= problem.components
 
     def publish(self, state: TreeSpiderState, after: TreeSpiderState, key: Key[Array, ""]) -> Float[Array, " d"]:
         """The parameters of the leaf where the test fires, else of a random leaf so far."""
