@@ -285,7 +285,7 @@ class RecursiveRegularization(PrivateMethod[RecursiveState]):
 
     def affordable(self, problem: FiniteSum, state: RecursiveState) -> Bool[Array, ""]:
         """Whether there are fresh records for the next phase."""
-        return (state.count + 1) * self.chunk <= problem.components
+        return jnp.asarray((state.count + 1) * self.chunk <= problem.components)
 
     def publish(self, state: RecursiveState, after: RecursiveState, key: Key[Array, ""]) -> Float[Array, " d"]:
         """The newest solution."""

@@ -69,8 +69,8 @@ class TreeSpider(PrivateMethod[TreeSpiderState]):
     - `steps`: leaves to visit, $2^D$ for each round.
     - `clip`: clip gradients to $L_0$ and changes to what the lengths of the steps allow, for which see `RecordMean`.
 
-    **Raises** `TypeError` or `ValueError` naming the argument; `ValueError` from `privacy` if there are too few records, and
-    a run then ends early.
+    **Raises** `TypeError` or `ValueError` naming the argument; with too few records `privacy` does, and a run ends
+    early.
 
     **Source**: R. Arora, R. Bassily, T. González, C. Guzmán, M. Menart, E. Ullah, "Faster Rates of Convergence to
     Stationary Points in Differentially Private Optimization", arXiv:2206.00846, Algorithm 1.
