@@ -578,8 +578,8 @@ def _halves(budget: Budget, name: str) -> tuple[BoundedLogistic, BoundedLogistic
         features, targets = dataset("breast_cancer")
     else:
         rng = np.random.default_rng(budget.seed)
-        features = rng.standard_normal((10_000, 10))
-        targets = rng.random(10_000) < 1.0 / (1.0 + np.exp(-3.0 * features[:, 0]))
+        features = rng.standard_normal((3_000, 10))
+        targets = rng.random(3_000) < 1.0 / (1.0 + np.exp(-3.0 * features[:, 0]))
     order = np.random.default_rng(budget.seed).permutation(len(targets))
     rows = features[order] / np.linalg.norm(features[order], axis=1, keepdims=True)
     half = len(order) // 2
@@ -598,7 +598,7 @@ def _silenced(method: Any, factor: float) -> Any:
 
 def _held_out(budget: Budget, epsilons: Sequence[float], noise: Callable[[float], float]) -> Finding:
     r"""Held-out gradient norms of three methods; `noise` maps a budget to the one whose noise is added."""
-    seeds, rows, checks = budget.pick(6, 20, 50), [], []
+    seeds, rows, checks = budget.pick(16, 20, 50), [], []
     for name in budget.pick(("synthetic",), ("synthetic", "digits 3 and 5", "breast cancer"), ("synthetic",)):
         train, test = _halves(budget, name)
         start = jnp.ones(train.features.shape[1])

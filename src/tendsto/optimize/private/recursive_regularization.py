@@ -289,7 +289,8 @@ class RecursiveRegularization(PrivateMethod[RecursiveState]):
 
     def publish(self, state: RecursiveState, after: RecursiveState, key: Key[Array, ""]) -> Float[Array, " d"]:
         """The newest solution."""
-        return after.x
+        newest: Float[Array, " d"] = after.x
+        return newest
 
     def advance(self, problem: Any, state: RecursiveState, key: Key[Array, ""]) -> RecursiveState:
         """One phase."""
