@@ -1,6 +1,6 @@
 """Methods for one machine."""
 
-from tendsto.optimize import schedules
+from tendsto.optimize import private, schedules
 from tendsto.optimize.annealing import InverseLogarithm
 from tendsto.optimize.attacks import DirectionalAttack
 from tendsto.optimize.bilevel import BilevelState, NormalisedBilevel, OracleCalls
@@ -184,6 +184,7 @@ __all__ = [
     "page_estimate",
     "poll_basis",
     "preference_prox",
+    "private",
     "projected_gradient_ascent",
     "proximal_sgd",
     "queries_to_divergence",

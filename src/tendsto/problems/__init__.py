@@ -11,6 +11,14 @@ from tendsto.problems.bilevel_tasks import (
     split_rows,
     zero_classifier,
 )
+from tendsto.problems.bounded_models import (
+    BoundedHuber,
+    BoundedLogistic,
+    BoundedModel,
+    BoundedSigmoid,
+    HuberLocation,
+    clip_rows,
+)
 from tendsto.problems.cutest import cutest_problem
 from tendsto.problems.data import Dataset, dataset, read_svmlight
 from tendsto.problems.elementary import DiagonalQuadratic, EuclideanNorm, LinearOnSimplex
@@ -89,6 +97,10 @@ __all__ = [
     "BilevelObjective",
     "BilevelProblem",
     "Blocks",
+    "BoundedHuber",
+    "BoundedLogistic",
+    "BoundedModel",
+    "BoundedSigmoid",
     "Box",
     "Certificate",
     "ClassificationTask",
@@ -108,6 +120,7 @@ __all__ = [
     "GaussianMeasurements",
     "GradientField",
     "GrandCanyon",
+    "HuberLocation",
     "HyperCleaning",
     "HyperRepresentation",
     "IdentityMeasurements",
@@ -155,6 +168,7 @@ __all__ = [
     "batch_perceptron_worst_case",
     "bradley_terry",
     "circular_preferences",
+    "clip_rows",
     "constrained_logistic_regression",
     "corrupted",
     "cutest_problem",

@@ -29,7 +29,7 @@ def _targets(value: Any) -> Float[Array, " n"]:
     return validation.finite_array("targets", value, ndim=1)
 
 
-def _signs(value: Any) -> Float[Array, " n"]:
+def signs(value: Any) -> Float[Array, " n"]:
     """Two classes of any kind as -1 and +1, in sorted order."""
     if isinstance(value, jax.core.Tracer):
         return value
@@ -187,7 +187,7 @@ class LogisticRegression(LinearModel):
     intercept: append a constant feature for one.
     """
 
-    targets: Float[Array, " n"] = eqx.field(converter=_signs)
+    targets: Float[Array, " n"] = eqx.field(converter=signs)
 
     def loss(self, margins: Float[Array, " n"], targets: Float[Array, " n"]) -> Float[Array, " n"]:
         return jax.nn.softplus(-targets * margins)
