@@ -159,6 +159,21 @@ def test_an_indefinite_lower_level_is_reported_as_nan():
     assert not np.isfinite(saddle.stationarity(jnp.array([0.5, 2.0])))
 
 
+def test_batched_solves_end_at_rounding_level():
+    # A quadratic is solved by one Newton step; what the second one sees is rounding alone.
+    data = jax.random.normal(jax.random.key(11), (6, 3))
+    quadratic = BilevelObjective(
+        lambda x, y, b: jnp.sum(y),
+        lambda x, y, b: 0.5 * jnp.mean(jnp.sum((y - data * x) ** 2 * (1 + data**2), axis=1)),
+        lower_start=jnp.ones(3),
+    )
+    points = 2 * jax.random.normal(jax.random.key(12), (500, 3))
+    weights = (1 + data**2).mean(axis=0)
+    expected = ((1 + data**2) * data).mean(axis=0) / weights * points
+    found = jax.jit(jax.vmap(lambda x: quadratic.lower_solution(x)))(points)
+    np.testing.assert_allclose(found, expected, rtol=1e-12, atol=1e-13)
+
+
 def test_lower_solution_from_a_hard_start_and_in_single_precision():
     # Newton's full steps diverge on this function; halved ones do not.
     hard = BilevelObjective(

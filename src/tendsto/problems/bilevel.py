@@ -12,7 +12,7 @@ import numpy as np
 import optax
 from jax.flatten_util import ravel_pytree
 from jax.scipy.sparse.linalg import cg
-from jaxtyping import Array, Float, Int, Key, PyTree
+from jaxtyping import Array, Bool, Float, Int, Key, PyTree
 
 from tendsto import validation
 from tendsto.iteration import Scalar
@@ -394,7 +394,7 @@ def take_rows(data: PyTree[Array], rows: Int[Array, " batch"]) -> PyTree[Array]:
 class _Newton(eqx.Module):
     point: Float[Array, " n"]
     gradient: Float[Array, " n"]
-    moved: Array
+    going: Bool[Array, ""]
     count: Int[Array, ""]
 
 
@@ -402,11 +402,17 @@ def _newton(function: Callable[[Array], Array], start: Float[Array, " n"]) -> Fl
     """The minimiser of a strongly convex function; NaN if the gradient does not vanish.
 
     Steps are halved until the norm of the gradient falls, which near the solution is a sharper test than the value.
+    Each loop carries the outcome of its own test: a batched loop evaluates its condition twice, and one that rounds
+    differently the second time would never end.
     """
     gradient = jax.grad(function)
     eps = float(np.finfo(start.dtype).eps)
     first = gradient(start)
     scale = 1.0 + jnp.linalg.norm(first)
+
+    def unsolved(gradient: Array) -> Array:
+        large: Array = jnp.linalg.norm(gradient) > 0.1 * eps * scale
+        return large
 
     def body(state: _Newton) -> _Newton:
         direction = cg(
@@ -416,22 +422,26 @@ def _newton(function: Callable[[Array], Array], start: Float[Array, " n"]) -> Fl
 
         def too_far(size: Array) -> Array:
             trial = jnp.linalg.norm(gradient(state.point + size * direction))
-            short_of: Array = ~(trial <= (1.0 - 0.25 * size) * level) & (size > 1e-6)
+            short_of: Array = ~(trial <= (1.0 - 0.25 * size) * level)
             return short_of
 
-        size = jax.lax.while_loop(too_far, lambda size: 0.5 * size, jnp.ones((), start.dtype))
+        def halve(carry: tuple[Array, Array, Array]) -> tuple[Array, Array, Array]:
+            size, _, halvings = carry
+            return 0.5 * size, too_far(0.5 * size), halvings + 1
+
+        whole = jnp.ones((), start.dtype)
+        size = jax.lax.while_loop(
+            lambda carry: carry[1] & (carry[2] < 20), halve, (whole, too_far(whole), jnp.asarray(0))
+        )[0]
         point = state.point + size * direction
         after = gradient(point)
         # A Newton direction that ascends means a Hessian that is not positive: no minimiser lies that way.
         better = (jnp.linalg.norm(after) < level) & (state.gradient @ direction < 0.0)
-        return _Newton(
-            jnp.where(better, point, state.point), jnp.where(better, after, state.gradient), better, state.count + 1
-        )
+        point, after = jnp.where(better, point, state.point), jnp.where(better, after, state.gradient)
+        return _Newton(point, after, better & unsolved(after), state.count + 1)
 
-    def going(state: _Newton) -> Array:
-        unsolved: Array = jnp.linalg.norm(state.gradient) > 0.1 * eps * scale
-        return unsolved & state.moved & (state.count < 100)
-
-    last = jax.lax.while_loop(going, body, _Newton(start, first, jnp.asarray(True), jnp.asarray(0)))
+    last = jax.lax.while_loop(
+        lambda state: state.going & (state.count < 100), body, _Newton(start, first, unsolved(first), jnp.asarray(0))
+    )
     solved = jnp.linalg.norm(last.gradient) <= eps**0.6 * scale
     return jnp.where(solved, last.point, jnp.nan)
