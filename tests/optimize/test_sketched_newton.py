@@ -152,7 +152,7 @@ def test_quadratic_programmes_leave_the_solver_residual():
     assert first.inner_residual <= first.inner_tolerance
 
 
-@pytest.mark.parametrize("forcing", [0.25, inverse_square_forcing, residual_forcing], ids=str)
+@pytest.mark.parametrize("forcing", [0.25, inverse_square_forcing, residual_forcing])
 def test_forcing_scales_the_accuracy(forcing):
     problem, method = elliptic_control(2), SketchedNewton(EXACT, inverse_bound=50.0, forcing=forcing)
     states = list(steps_of(dataclasses.replace(method, sketch=KaczmarzSketch(12)), problem, problem.start, 2))

@@ -54,7 +54,6 @@ SPHERE = NonlinearConstraint(con, 4.0, 4.0, con_jac, con_hess)
         ({}, NonlinearConstraint(con, 4, 4, jac="3-point")),
         (FULL, NonlinearConstraint(con, 4, 4, lambda x: csr_array(con_jac(x)), lambda x, v: csr_array(con_hess(x, v)))),
     ],
-    ids=str,
 )
 def test_every_way_of_stating_a_problem(method, given, constraints):
     result = minimize(fun, [2.0, 2.0], method=method, constraints=constraints, **given)
@@ -163,7 +162,6 @@ def test_callbacks_see_iterates_and_stop(method):
         ({"options": {"speed": 1}}, TypeError, "speed"),
         ({"options": {"curvature": -1.0}}, ValueError, "curvature"),
     ],
-    ids=str,
 )
 def test_what_is_not_supported_is_named(method, changes, error, message):
     arguments = {"fun": fun, "x0": [2.0, 2.0], "constraints": SPHERE, **FULL, **changes}

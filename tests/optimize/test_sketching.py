@@ -32,7 +32,6 @@ def dense_columns(key, rows):
         GaussianSketch(2),
         dense_columns,
     ],
-    ids=str,
 )
 def test_every_sketch_finds_the_solution(sketch):
     answer = sketch_and_project(MATRIX, TARGET, tolerance=1e-10, sketch=sketch)
