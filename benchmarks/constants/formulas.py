@@ -16,7 +16,7 @@ import numpy as np
 import sympy as sp
 
 from benchmarks.contest import Row, options, ratios, seconds, show, turns
-from tendsto.constants import PCF, promising
+from tendsto.constants import PCF, known_field, promising
 
 APERY = PCF([34, 51, 27, 5], [-1, 0, 0, 0, 0, 0, 0])
 DEPTH, LEFT = 120, 0.55
@@ -135,6 +135,39 @@ def convergents(depths: list[int], rounds: int) -> list[Row]:
     return rows
 
 
+def walks(depths: list[int], rounds: int) -> list[Row]:
+    """Seconds to walk the diagonal of the field of zeta(3) and reduce its quotient, building the walk included."""
+    from ramanujantools.cmf.known_cmfs import zeta3
+
+    field, peer = known_field("zeta3").field, zeta3()
+    x, y = sorted(peer.matrices, key=str)
+
+    def ours(depth: int) -> tuple[int, int]:
+        fraction = field.trajectory((1, 1)).convergent(depth).fraction
+        return int(fraction.p), int(fraction.q)
+
+    def theirs(depth: int) -> tuple[int, int]:
+        _forget()
+        walked = peer.walk({x: 1, y: 1}, depth, {x: 1, y: 1})
+        quotient = sp.Rational(walked[0, -1], walked[1, -1])
+        return int(quotient.p), int(quotient.q)
+
+    rows = []
+    for depth in depths:
+        assert ours(depth) == theirs(depth), "the walks differ"
+        times = turns(
+            {"tendsto": functools.partial(ours, depth), "ramanujantools": functools.partial(theirs, depth)}, rounds
+        )
+        rows.append(
+            {
+                "steps": depth,
+                "seconds": float(np.median(times["tendsto"])),
+                "ramanujantools": ratios(times)["ramanujantools"],
+            }
+        )
+    return rows
+
+
 def digits(counts: list[int], rounds: int) -> list[Row]:
     """Seconds to digits of 6/zeta(3): ours proved, theirs those on which the last two convergents agree."""
     peer = _peer(list(APERY.a), list(APERY.b))
@@ -168,6 +201,7 @@ def main() -> None:
         convergents([1000, 10_000] if chosen.quick else [1000, 10_000, 100_000], rounds),
         as_json=chosen.json,
     )
+    show("diagonal of the field of zeta(3)", walks([100, 1000], rounds), as_json=chosen.json)
     show("digits of 6/zeta(3)", digits([100, 1000], rounds), as_json=chosen.json)
 
 
