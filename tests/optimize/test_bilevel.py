@@ -1,7 +1,9 @@
 """Bilevel methods against loops in NumPy, each other, exact counts and their bounds."""
 
+import dataclasses
 import math
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -90,7 +92,7 @@ def test_without_normalisation_it_is_ma_soba_bit_for_bit(problem):
     ours = NormalisedBilevel(0.05, 0.15, 0.2, momentum=0.8)
     rival = SOBA(0.05, 0.15, 0.2, momentum=0.8, alternating=True)
     state = ours.init(problem, X0, jax.random.key(0))
-    for k in range(4):  # one operation at a time: a compiler fuses the two methods differently
+    for k in range(3):  # one operation at a time: a compiler fuses the two methods differently
         key = jax.random.key(k)
         a, b = ours.step(problem, state, key), rival.step(problem, state, key)
         for name in ("y", "z", "momentum"):
@@ -103,14 +105,14 @@ def test_without_normalisation_it_is_ma_soba_bit_for_bit(problem):
     assert float(norm) > 0.01
 
 
-def test_with_unit_norms_the_whole_paths_agree():
-    # One dimension and a large slope: MA-SOBA with its step divided by the norm of its direction is the same method.
+def test_with_its_step_divided_by_the_norm_ma_soba_takes_the_same_path():
     found, _ = path(NormalisedBilevel(0.05, 0.15, 0.2, momentum=0.8))
-    state = SOBA(0.05, 0.15, 0.2, momentum=0.8, alternating=True).init(AWAY, X0, jax.random.key(0))
+    step = eqx.filter_jit(lambda method, state, key: method.step(AWAY, state, key))
+    method = SOBA(1.0, 0.15, 0.2, momentum=0.8, alternating=True)
+    state = method.init(AWAY, X0, jax.random.key(0))
     for k in range(25):
-        trial = SOBA(1.0, 0.15, 0.2, momentum=0.8, alternating=True).step(AWAY, state, jax.random.key(k))
-        size = 0.05 / (float(jnp.linalg.norm(trial.momentum)) + 1e-10)
-        state = SOBA(size, 0.15, 0.2, momentum=0.8, alternating=True).step(AWAY, state, jax.random.key(k))
+        norm = jnp.linalg.norm(step(method, state, jax.random.key(k)).momentum)
+        state = step(dataclasses.replace(method, step_size=0.05 / (norm + 1e-10)), state, jax.random.key(k))
         np.testing.assert_allclose(iterates(AWAY, state).reshape(3, 3), found[k + 1], rtol=1e-10, atol=1e-13)
 
 
@@ -340,7 +342,7 @@ def test_too_long_linear_steps_are_reported():
     assert bool(trace.diverged.all())
     assert tt.solve(NormalisedBilevel(0.1, 0.1, 3.0), AWAY, X0, tol=1e-9, max_steps=2000).result is tt.Result.nonfinite
     saddle = BilevelObjective(
-        lambda x, y, b: jnp.sum((x - y) ** 2), lambda x, y, b: -jnp.sum((y - x) ** 2), jnp.ones(3)
+        lambda x, y, b: jnp.sum((x - y) ** 2), lambda x, y, b: -jnp.sum((y - x) ** 2), lower_start=jnp.ones(3)
     )
     assert bool(tt.run(SOBA(0.1, 0.5, 0.5), saddle, X0, steps=3000, record={}).diverged.all())
 
