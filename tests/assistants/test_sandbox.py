@@ -79,7 +79,9 @@ def test_memory_is_limited(tmp_path):
 
 def test_a_flood_of_output_is_cut_off(tmp_path):
     run = shell("exec yes", tmp_path)
-    assert (run.status, run.code) == ("killed", signal.SIGXFSZ)
+    # At the limit some kernels send the signal, and others let the write fail, of which `yes` complains.
+    assert (run.status, run.code) == ("killed", signal.SIGXFSZ) or "File too large" in run.errors
+    assert run.code != 0
     assert len(run.output) == SHOWN
 
 
