@@ -6,13 +6,15 @@ Three tables. The first solves equality-constrained CUTEst problems with every m
 same derivatives, all in one process taking turns: iterations, evaluations, time, final KKT residual, and how often a
 method comes within a factor of the fastest (Dolan and Moré). The KKT residual is computed here from each answer with
 least-squares multipliers, so that all are measured alike. The second compares a Newton system solved by projections
-with a direct solve as it grows, the third `sketch_and_project` with a loop in NumPy. A ratio above 1 means that
-Tendsto is faster.
+with a direct solve and with MINRES as it grows: elliptic control, whose condition grows with it, and a quadratic on ten
+planes, whose condition does not. The third compares `sketch_and_project` with a loop in NumPy. A ratio above 1 means
+that Tendsto is faster.
 """
 
 from __future__ import annotations
 
 import importlib.util
+import itertools
 import sys
 import time
 import warnings
@@ -24,6 +26,7 @@ import jax.numpy as jnp
 import numpy as np
 from matplotlib.figure import Figure
 from scipy.optimize import minimize
+from scipy.sparse.linalg import minres
 
 import tendsto as tt
 from benchmarks.contest import options, ratios, show, turns
@@ -150,31 +153,52 @@ def draw(rows: list[dict[str, Any]], methods: dict[str, Any], path: str) -> None
     figure.savefig(path)
 
 
-def newton_systems(sizes: tuple[int, ...], rounds: int) -> list[dict[str, Any]]:
-    """Kaczmarz to a relative residual of 1e-3 beside LAPACK's direct solve, on elliptic control."""
+def control_system(size: int) -> tuple[np.ndarray, np.ndarray]:
+    """The Newton system of elliptic control on a grid of `size` by `size` points."""
+    problem = elliptic_control(size)
+    point = PrimalDual(problem.start, jnp.zeros(size**2))
+    return np.asarray(problem.kkt_matrix(point)), -np.asarray(problem.kkt_residual(point))
+
+
+def planes_system(size: int) -> tuple[np.ndarray, np.ndarray]:
+    """The Newton system of a quadratic with eigenvalues from 1 to 1.7 on ten random planes, from a random point."""
+    rng = np.random.default_rng(size)
+    factor = 0.5 * rng.standard_normal((size, size // 2)) / size**0.5
+    planes = rng.standard_normal((10, size)) / size**0.5
+    matrix = np.block([[np.eye(size) + factor @ factor.T, planes.T], [planes, np.zeros((10, 10))]])
+    return matrix, rng.standard_normal(size + 10)
+
+
+def newton_systems(
+    systems: dict[str, tuple[Callable[[int], Any], tuple[int, ...], tuple[float, ...]]], rounds: int
+) -> list[dict[str, Any]]:
+    """Kaczmarz to a relative residual beside LAPACK's direct solve and SciPy's MINRES."""
     table = []
-    for size in sizes:
-        problem = elliptic_control(size)
-        point = PrimalDual(problem.start, jnp.zeros(size**2))
-        matrix, target = problem.kkt_matrix(point), -problem.kkt_residual(point)
-        tolerance = 1e-3 * jnp.linalg.norm(target)
-        solve = jax.jit(lambda a, b, tol: sketch_and_project(a, b, tolerance=tol, max_sketches=10_000_000))
-        direct = jax.jit(jnp.linalg.solve)
-        answer = solve(matrix, target, tolerance)
-        contenders = {
-            "tendsto": lambda s=solve, a=matrix, b=target, t=tolerance: s(a, b, t).x,
-            "direct solve": lambda s=direct, a=matrix, b=target: s(a, b),
-        }
-        times = turns(contenders, rounds)
-        table.append(
-            {
-                "unknowns": len(target),
-                "projections": int(answer.sketches),
-                "converged": bool(answer.converged),
-                "sketching_ms": 1e3 * float(np.median(times["tendsto"])),
-                "ratio_direct_solve": ratios(times)["direct solve"],
+    solve = jax.jit(lambda a, b, tol: sketch_and_project(a, b, tolerance=tol, max_sketches=50_000_000))
+    direct = jax.jit(jnp.linalg.solve)
+    for name, (build, sizes, accuracies) in systems.items():
+        for size, accuracy in itertools.product(sizes, accuracies):
+            matrix, target = build(size)
+            given = (jnp.asarray(matrix), jnp.asarray(target))
+            tolerance = accuracy * np.linalg.norm(target)
+            answer = solve(*given, tolerance)
+            contenders = {
+                "tendsto": lambda g=given, t=tolerance: solve(*g, t).x,
+                "direct solve": lambda g=given: direct(*g),
+                "MINRES": lambda a=matrix, b=target, r=accuracy: minres(a, b, rtol=r)[0],
             }
-        )
+            times = turns(contenders, rounds)
+            table.append(
+                {
+                    "system": name,
+                    "unknowns": len(target),
+                    "accuracy": accuracy,
+                    "projections": int(answer.sketches),
+                    "converged": bool(answer.converged),
+                    "sketching_ms": 1e3 * float(np.median(times["tendsto"])),
+                }
+                | ratios(times)
+            )
     return table
 
 
@@ -227,8 +251,15 @@ def main() -> None:
     lost = [row for row in rows if not row["solved"]]
     if lost:
         show("Not solved", lost, as_json=chosen.json)
-    sizes = (2, 3) if chosen.quick else (2, 3, 4, 5)
-    show("One Newton system, elliptic control", newton_systems(sizes, 3), as_json=chosen.json)
+    systems = {
+        "elliptic control": (control_system, (2, 3) if chosen.quick else (2, 3, 4, 5), (1e-3,)),
+        "ten planes": (
+            planes_system,
+            (300, 1000) if chosen.quick else (100, 300, 1000, 2000, 4000),
+            (1e-1, 1e-3, 1e-6),
+        ),
+    }
+    show("One Newton system", newton_systems(systems, 3), as_json=chosen.json)
     show("Kaczmarz", loops((10, 100) if chosen.quick else (10, 100, 500), 3), as_json=chosen.json)
 
 

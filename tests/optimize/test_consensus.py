@@ -27,21 +27,23 @@ def weighted_mean(particles, alpha):
     return (weights[:, None] * particles).sum(axis=0) / weights.sum()
 
 
-def loop(alpha, lam, sigma, dt, isotropic, cap=np.inf, gamma=0.0):
+def loop(alpha, lam, sigma, dt, isotropic, cap=np.inf, gamma=0.0, memory=None):
     """The scheme of the paper, written out particle by particle; alpha and sigma are functions of k."""
-    particles = CLOUD.copy()
+    particles, best = CLOUD.copy(), CLOUD.copy()
     path = [weighted_mean(particles, alpha(0))]
     for k, increment in enumerate(INCREMENTS):
         consensus, moved = path[-1], []
-        for x, b in zip(particles, increment, strict=True):
+        for x, y, b in zip(particles, best, increment, strict=True):
             difference = x - consensus
             size = np.linalg.norm(difference) * np.ones(3) if isotropic else np.abs(difference)
             v = x - CENTRE
             gradient = 2 * v + 5 * np.pi * np.sin(2 * np.pi * v)
             noise = sigma(k) * np.sqrt(dt) * np.minimum(size, cap) * b
-            moved.append(x - lam * dt * difference - gamma * dt * gradient + noise)
+            pull = 0.0 if memory is None else memory * dt * (x - y)
+            moved.append(x - lam * dt * difference - gamma * dt * gradient + noise - pull)
         particles = np.array(moved)
-        path.append(weighted_mean(particles, alpha(k + 1)))
+        best = np.array([x if rastrigin(x) < rastrigin(y) else y for x, y in zip(particles, best, strict=True)])
+        path.append(weighted_mean(particles if memory is None else best, alpha(k + 1)))
     return np.array(path)
 
 
@@ -62,11 +64,13 @@ def path_of(method, problem=PROBLEM, increments=INCREMENTS, x0=CLOUD):
         ({}, {}),
         ({"truncation": 0.6}, {"cap": 0.6}),
         ({"gradient_drift": 0.1}, {"gamma": 0.1}),
+        ({"memory_drift": 0.7}, {"memory": 0.7}),
+        ({"memory_drift": 0.0}, {"memory": 0.0}),
         ({"inverse_temperature": lambda k: 2.0 + k}, {"alpha": lambda k: 2.0 + k}),
         ({"noise_strength": lambda k: 0.9 / (k + 1.0)}, {"sigma": lambda k: 0.9 / (k + 1)}),
         ({"drift": 20.0}, {"lam": 20.0}),  # λΔt = 1: the noise is that of the difference before the drift
     ],
-    ids=["plain", "truncated", "gradients", "cooled", "quietened", "all the way"],
+    ids=["plain", "truncated", "gradients", "memory", "memory without drift", "cooled", "quietened", "all the way"],
 )
 def test_trajectory_is_that_of_the_scheme(noise, options, written_out):
     method = ConsensusBased(
@@ -113,6 +117,52 @@ def test_trajectory_is_that_of_cbx(noise):
     # The peer records the consensus point that each step moves to.
     np.testing.assert_allclose(np.array(path[:-1]), np.array(peer.history["consensus"]).reshape(-1, 3)[-40:], rtol=1e-8)
     np.testing.assert_allclose(state.particles, peer.x[0], rtol=1e-8)
+
+
+@pytest.mark.parametrize("noise", ["isotropic", "anisotropic"])
+def test_memory_is_that_of_cbx(noise):
+    from cbx.dynamics import CBOMemory
+
+    drawn = (draw for increment in INCREMENTS for draw in (increment, np.zeros_like(increment)))
+    peer = CBOMemory(
+        rastrigin,
+        f_dim="3D",
+        check_f_dims=False,
+        x=CLOUD[None],
+        dt=0.05,
+        lamda=1.3,
+        sigma=0.8,
+        lamda_memory=0.0,
+        sigma_memory=0.0,
+        alpha=5.0,
+        noise=noise,
+        max_it=len(INCREMENTS),
+        verbosity=0,
+        sampler=lambda size: next(drawn)[None],
+    )
+    peer.optimize(sched=None)
+    method = ConsensusBased(30, 5.0, 1.3, 0.8, 0.05, noise, memory_drift=0.0)
+    state = method.init(PROBLEM, jnp.asarray(CLOUD), jax.random.key(0))
+    for increment in INCREMENTS:
+        sign = 1.0 if noise == "isotropic" else jnp.sign(state.particles - state.x)
+        state = method.advance(PROBLEM, state, jnp.asarray(sign * increment))
+    np.testing.assert_allclose(state.particles, peer.x[0], rtol=1e-8)
+    np.testing.assert_allclose(state.memories, peer.y[0], rtol=1e-8)
+    np.testing.assert_allclose(state.memory_values, peer.energy[0], rtol=1e-8)
+
+
+def test_memory_of_an_objective_that_only_falls_is_the_plain_method():
+    """Where every particle improves in every step it remembers where it is."""
+    start = CLOUD - CENTRE
+    falling = Objective(lambda x: jnp.sum(x**2))
+    options = {"particles": 30, "inverse_temperature": 1e-9, "noise_strength": 0.0, "time_step": 0.1}
+    centred = start - start.mean(axis=0)
+    plain, with_memory = (
+        path_of(ConsensusBased(**options, memory_drift=drift), falling, x0=centred)[1] for drift in (None, 3.0)
+    )
+    np.testing.assert_array_equal(plain.particles, with_memory.particles)
+    np.testing.assert_array_equal(with_memory.particles, with_memory.memories)
+    assert plain.memories is None
 
 
 @pytest.mark.parametrize("spread", [0.5, lambda k: 0.5 * 0.9**k])
@@ -243,9 +293,10 @@ def test_divergence_is_reported():
 
 def test_particles_where_the_objective_is_nan_have_no_say():
     half = Objective(lambda x: jnp.where(x[0] > 0, jnp.sum(x**2), jnp.nan))
-    trace = tt.run(ConsensusBased(50, 50.0), half, [1.0, 1.0], steps=200)
-    assert not trace.diverged.any()
-    assert float(trace.state.best_value[0]) < 0.2
+    for memory in (None, 1.0):
+        trace = tt.run(ConsensusBased(50, 50.0, memory_drift=memory), half, [1.0, 1.0], steps=200)
+        assert not trace.diverged.any()
+        assert float(trace.state.best_value[0]) < 0.2
 
 
 @pytest.mark.parametrize(
@@ -260,6 +311,7 @@ def test_particles_where_the_objective_is_nan_have_no_say():
         (lambda: ConsensusBased(truncation=0.0), ValueError, "truncation: must"),
         (lambda: ConsensusBased(initial_spread=-1.0), ValueError, "initial_spread: must"),
         (lambda: ConsensusBased(gradient_drift=-1.0), ValueError, "gradient_drift: must"),
+        (lambda: ConsensusBased(memory_drift=-1.0), ValueError, "memory_drift: must"),
         (lambda: ConsensusBased.theory(2, fraction=1.0), ValueError, "fraction: must"),
         (lambda: ConsensusHopping(0), ValueError, "particles: must lie in"),
         (lambda: ConsensusHopping(spread=-0.1), ValueError, "spread: must"),

@@ -128,6 +128,27 @@ def test_hybrid_with_an_attack_that_stands_still_is_the_direct_search():
     assert one.nfev == other.nfev + 50
 
 
+@pytest.mark.parametrize(("patience", "poll_radii"), [(1, [1.0, 0.5, 0.5]), (3, [1.0, 0.5, 0.25, 0.25, 0.5])])
+def test_an_attack_that_suffices_reopens_the_poll_at_its_smallest_radius_alone(patience, poll_radii):
+    class Late:
+        """Stands still, then jumps to the hill that no poll reaches."""
+
+        calls = 0
+
+        def __init__(self):
+            self.attempts = 0
+
+        def __call__(self, network, x, direction, radius):
+            self.attempts += 1
+            return np.full_like(x, 5.0) if self.attempts > patience else np.zeros_like(x)
+
+    hill = NetworkProblem(lambda y: y[0], lambda x: jnp.where(jnp.abs(x - 5.0) < 0.1, 1.0, -(x**2)))
+    options = {"initial_radius": 1.0, "final_radius": 0.25, "covering_radius": 0.0, "maxiter": patience + 1}
+    result = search(hybrid_direct_search, [0.0], hill, attack=Late(), **options)
+    assert result.successes == {"failure": patience, "attack": 1}
+    np.testing.assert_array_equal(result.history["poll_radius"].values[0], poll_radii)
+
+
 def test_hybrid_converges_to_the_known_optimum():
     result = search(hybrid_direct_search, covering_points=20)
     assert (result.success, result.status) == (True, 0)
@@ -221,6 +242,14 @@ def test_gradient_ascent_is_backtracking():
     result = search(projected_gradient_ascent, start, maxiter=15, initial_step=4.0)
     np.testing.assert_allclose(result.history["objective"].values[0], rows, rtol=1e-7)
     assert result.njev == 15
+
+
+@pytest.mark.parametrize(("share", "reached"), [(2e-4, 1.0), (5e-5, 0.5)])
+def test_gradient_ascent_asks_for_a_ten_thousandth_of_the_predicted_rise(share, reached):
+    """On x - (1 - share) x^2, from zero, the unit step gains this share of what the gradient predicts."""
+    parabola = NetworkProblem(lambda y: y[0] - (1.0 - share) * y[0] ** 2, lambda x: x)
+    result = search(projected_gradient_ascent, [0.0], parabola, maxiter=1)
+    np.testing.assert_array_equal(result.x, [reached])
 
 
 def test_gradient_ascent_stops_at_the_projected_optimum():

@@ -119,6 +119,15 @@ def test_rows_of_zeros_and_systems_without_solution_end():
     assert np.isfinite(answer.x).all()
 
 
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("scale", [1e-12, 1e12])
+def test_the_scale_of_a_system_does_not_matter(dtype, scale):
+    matrix, target = (np.asarray(scale * each, dtype) for each in (MATRIX, TARGET))
+    answer = sketch_and_project(matrix, target, tolerance=1e-4 * scale, start=np.zeros(6, dtype))
+    assert answer.converged
+    np.testing.assert_allclose(answer.x, SOLUTION, atol=1e-3)
+
+
 def test_overflow_is_reported():
     answer = sketch_and_project(1e200 * MATRIX, TARGET, max_sketches=1000)
     assert answer.result == SketchResult.nonfinite

@@ -52,6 +52,18 @@ def test_rastrigin_in_any_dimension():
     assert float(steep.smoothness) == pytest.approx(largest, rel=1e-9)
 
 
+@pytest.mark.parametrize("scale", [1e-9, 0.3, 3.0, 1e6])
+def test_rastrigin_and_its_gradient_by_the_sine(scale):
+    points = scale * np.random.default_rng(0).uniform(-1, 1, (500, 3))
+    points = np.concatenate([points, [[0.5, -1.5, 2.0], [0.25, 7.5, -0.75]]])
+    fraction = points - np.rint(points)
+    problem = Rastrigin(np.zeros(3))
+    expected = np.sum(points**2 + 5.0 * np.sin(np.pi * fraction) ** 2, axis=1)
+    np.testing.assert_allclose(jax.vmap(problem.objective)(points), expected, rtol=1e-14)
+    slopes = 2 * points + 5 * np.pi * np.sin(2 * np.pi * fraction)
+    np.testing.assert_allclose(jax.vmap(problem.gradient)(jnp.asarray(points)), slopes, rtol=1e-12, atol=1e-12)
+
+
 def test_bad_input_is_named():
     with pytest.raises(ValueError, match="amplitude: must lie in"):
         Rastrigin([0.0], amplitude=-1.0)

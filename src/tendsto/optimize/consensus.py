@@ -13,6 +13,7 @@ from jaxtyping import Array, Float, Int, Key
 from tendsto import validation
 from tendsto.iteration import Cost, Method, Scalar, State, hyperparameter
 from tendsto.optimize.annealing import Annealed, annealed, value_at
+from tendsto.optimize.normal_increments import standard_normal
 from tendsto.problems import Problem
 
 Noise = Literal["anisotropic", "isotropic"]
@@ -104,6 +105,8 @@ class ParticleState(State):
     - `effective_size`: the effective sample size of their weights.
     - `best`, `best_value`: the best particle seen so far and its value.
     - `count`: the number of steps taken.
+    - `memories`, `memory_values`: the best point that each particle has seen and its value, where the method has a
+      `memory_drift`.
     """
 
     particles: Float[Array, "particles d"]
@@ -112,6 +115,8 @@ class ParticleState(State):
     best: Float[Array, " d"]
     best_value: Float[Array, ""]
     count: Int[Array, ""]
+    memories: Float[Array, "particles d"] | None = None
+    memory_values: Float[Array, " particles"] | None = None
 
     @property
     def variance(self) -> Float[Array, "..."]:
@@ -125,15 +130,27 @@ class _ParticleMethod(Method[Problem, ParticleState]):
     inverse_temperature: eqx.AbstractVar[Annealed]
 
     def _meet(
-        self, problem: Problem, particles: Float[Array, "particles d"], count: Int[Array, ""], cost: Cost
+        self,
+        problem: Problem,
+        particles: Float[Array, "particles d"],
+        count: Int[Array, ""],
+        cost: Cost,
+        memories: tuple[Float[Array, "particles d"], Float[Array, " particles"]] | None = None,
     ) -> ParticleState:
-        """Evaluate the objective once at every particle, and find the consensus point."""
+        """Evaluate the objective once at every particle, and find the consensus point of them or of their memories."""
         values = jax.vmap(problem.objective)(particles)
+        usable = jnp.where(jnp.isnan(values), jnp.inf, values)
+        anchors, heights = particles, values
+        if memories is not None:
+            improved = usable < memories[1]
+            anchors = jnp.where(improved[:, None], particles, memories[0])
+            heights = jnp.where(improved, usable, memories[1])
+            memories = anchors, heights
         # A schedule may answer in another precision than the particles'.
-        weights = jnp.asarray(consensus_weights(values, value_at(self.inverse_temperature, count)), particles.dtype)
-        leader = jnp.argmin(jnp.where(jnp.isnan(values), jnp.inf, values))
+        weights = jnp.asarray(consensus_weights(heights, value_at(self.inverse_temperature, count)), particles.dtype)
+        leader = jnp.argmin(usable)
         return ParticleState(
-            x=weights @ particles,
+            x=weights @ anchors,
             cost=cost + Cost(evaluations=self.particles),
             particles=particles,
             values=values,
@@ -141,6 +158,8 @@ class _ParticleMethod(Method[Problem, ParticleState]):
             best=particles[leader],
             best_value=values[leader],
             count=count,
+            memories=None if memories is None else memories[0],
+            memory_values=None if memories is None else memories[1],
         )
 
     def _remember(self, before: ParticleState, after: ParticleState) -> ParticleState:
@@ -177,6 +196,8 @@ class ConsensusBased(_ParticleMethod):
     - `truncation`: $M > 0$; the noise's amplitude ($\lVert D\rVert_2$, or each $\lvert D_j\rvert$) is at most this.
     - `gradient_drift`: $\gamma$, adds $-\gamma\,\Delta t\,\nabla f(X^i)$ to the update; by default no gradients are
       taken.
+    - `memory_drift`: $\lambda_2$, adds $-\lambda_2\,\Delta t\,(X^i - Y^i)$ to the update, where $Y^i$ is the best point
+      that the particle has seen; $x_\alpha$ is then that of the $Y^i$. By default nothing is remembered.
 
     `inverse_temperature` and `noise_strength` may be functions of the count of steps taken.
 
@@ -185,7 +206,8 @@ class ConsensusBased(_ParticleMethod):
     **Source**: R. Pinnau, C. Totzeck, O. Tse, S. Martin, "A consensus-based model for global optimization and its
     mean-field limit", arXiv:1604.05648; K. Riedl, T. Klock, C. Geldhauser, M. Fornasier, "Gradient is All You Need?",
     arXiv:2306.09778; truncation: M. Fornasier, P. Richtárik, K. Riedl, L. Sun, arXiv:2310.16610;
-    gradients: K. Riedl, arXiv:2211.12184.
+    gradients and memory, the latter with its $\kappa = 1/\Delta t$, $\theta = 0$, $\beta = \infty$: K. Riedl,
+    arXiv:2211.12184.
     """
 
     particles: int = eqx.field(static=True, default=200)
@@ -197,6 +219,7 @@ class ConsensusBased(_ParticleMethod):
     initial_spread: Scalar = hyperparameter(default=1.0)
     truncation: Scalar = hyperparameter(default=float("inf"))
     gradient_drift: Scalar | None = annealed(default=None)
+    memory_drift: Scalar | None = annealed(default=None)
 
     def __check_init__(self) -> None:
         validation.integer("particles", self.particles, low=2)
@@ -210,8 +233,9 @@ class ConsensusBased(_ParticleMethod):
             raise ValueError(f"noise: must be one of {', '.join(get_args(Noise))}, got {self.noise!r}")
         validation.real("initial_spread", self.initial_spread, low=0.0)
         validation.real("truncation", self.truncation, low=0.0, open_low=True)
-        if self.gradient_drift is not None:
-            validation.real("gradient_drift", self.gradient_drift, low=0.0)
+        for name in ("gradient_drift", "memory_drift"):
+            if getattr(self, name) is not None:
+                validation.real(name, getattr(self, name), low=0.0)
 
     @classmethod
     def theory(
@@ -255,16 +279,20 @@ class ConsensusBased(_ParticleMethod):
         **Raises** `ValueError` for an `x0` of another shape.
         """
         if x0.ndim == 1:
-            particles = x0 + self.initial_spread * _normal(key, (self.particles, x0.size), x0)
+            particles = x0 + self.initial_spread * standard_normal(key, (self.particles, x0.size)).astype(x0.dtype)
         elif x0.ndim == 2 and len(x0) == self.particles:
             particles = x0
         else:
             raise ValueError(f"x0: expected a vector, or a matrix of {self.particles} particles, got shape {x0.shape}")
-        return self._meet(problem, particles.astype(x0.dtype), jnp.asarray(0), Cost())
+        particles = particles.astype(x0.dtype)
+        # A value that any other replaces.
+        nothing = (particles, jnp.full(self.particles, jnp.inf, x0.dtype))
+        memories = None if self.memory_drift is None else nothing
+        return self._meet(problem, particles, jnp.asarray(0), Cost(), memories)
 
     def step(self, problem: Problem, state: ParticleState, key: Key[Array, ""]) -> ParticleState:
         """One evaluation and one normal vector for each particle."""
-        return self.advance(problem, state, _normal(key, state.particles.shape, state.x))
+        return self.advance(problem, state, standard_normal(key, state.particles.shape).astype(state.x.dtype))
 
     def advance(self, problem: Problem, state: ParticleState, increments: Float[Array, "particles d"]) -> ParticleState:
         """The step with these standard normal increments, for those who draw their own."""
@@ -283,8 +311,12 @@ class ConsensusBased(_ParticleMethod):
             gradients = jax.vmap(problem.gradient)(state.particles)
             particles = particles - self.gradient_drift * self.time_step * gradients
             cost = cost + Cost(gradients=self.particles * problem.gradient_cost)
+        memories = None
+        if self.memory_drift is not None and state.memories is not None and state.memory_values is not None:
+            particles = particles - self.memory_drift * self.time_step * (state.particles - state.memories)
+            memories = state.memories, state.memory_values
         particles = jnp.asarray(particles, state.particles.dtype)
-        return self._remember(state, self._meet(problem, particles, state.count + 1, cost))
+        return self._remember(state, self._meet(problem, particles, state.count + 1, cost, memories))
 
 
 class ConsensusHopping(_ParticleMethod):
@@ -358,13 +390,9 @@ class ConsensusHopping(_ParticleMethod):
 
     def step(self, problem: Problem, state: ParticleState, key: Key[Array, ""]) -> ParticleState:
         """One evaluation and one normal vector for each particle."""
-        return self.advance(problem, state, _normal(key, state.particles.shape, state.x))
+        return self.advance(problem, state, standard_normal(key, state.particles.shape).astype(state.x.dtype))
 
     def advance(self, problem: Problem, state: ParticleState, increments: Float[Array, "particles d"]) -> ParticleState:
         """The step with these standard normal vectors, for those who draw their own."""
         particles = jnp.asarray(state.x + value_at(self.spread, state.count) * increments, state.particles.dtype)
         return self._remember(state, self._meet(problem, particles, state.count + 1, state.cost))
-
-
-def _normal(key: Key[Array, ""], shape: tuple[int, ...], like: Array) -> Array:
-    return jax.random.normal(key, shape, jnp.float32).astype(like.dtype)

@@ -12,8 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.optimize import OptimizeResult, linprog
 
 from tendsto import validation
-from tendsto.optimize.scipy_interface import warn_unused
-from tendsto.optimize.search_loop import Incumbent
+from tendsto.optimize.search_loop import Incumbent, begin
 
 Vector = NDArray[np.float64]
 Directions = NDArray[np.float64]
@@ -295,8 +294,8 @@ def covering_direct_search(
     minimum by direct search methods with a covering step", arXiv:2401.07097. Searching at a radius that grows, one
     covering point an iteration, and polling by a reflection are the choices of the former; `covering_points` is ours.
     """
-    warn_unused("covering_direct_search", options=unknown, jac=jac, hess=hess, hessp=hessp)
-    incumbent = Incumbent(fun, x0, args, bounds, constraints, callback, maxfev, maxiter, rng)
+    given = (fun, x0, args, bounds, constraints, callback, maxfev, maxiter, rng)
+    incumbent = begin("covering_direct_search", *given, options=unknown, jac=jac, hess=hess, hessp=hessp)
     steps = CoveringSteps(
         incumbent,
         initial_radius=initial_radius,

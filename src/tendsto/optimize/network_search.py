@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
@@ -12,8 +12,7 @@ from scipy.optimize import OptimizeResult
 from tendsto import validation
 from tendsto.optimize.attacks import DirectionalAttack
 from tendsto.optimize.direct_search import CoveringSteps, Poll, random_on_sphere
-from tendsto.optimize.scipy_interface import warn_unused
-from tendsto.optimize.search_loop import Incumbent
+from tendsto.optimize.search_loop import Incumbent, begin
 from tendsto.problems import FrozenNetwork, NetworkProblem
 
 Vector = NDArray[np.float64]
@@ -169,8 +168,9 @@ def hybrid_direct_search(
     Surrogates", arXiv:2510.01461, Section 4. The forcing term and the `covering_points` are ours, and so is that a poll
     at its smallest radius is tried once for every incumbent, where the paper's experiments leave it out.
     """
-    warn_unused("hybrid_direct_search", options=unknown, jac=jac, hess=hess, hessp=hessp)
-    problem, incumbent = _start(fun, x0, args, bounds, constraints, callback, maxfev, maxiter, rng)
+    problem = _network_problem(fun)
+    given = (problem, x0, args, bounds, constraints, callback, maxfev, maxiter, rng)
+    incumbent = begin("hybrid_direct_search", *given, options=unknown, jac=jac, hess=hess, hessp=hessp)
     covering = CoveringSteps(
         incumbent,
         initial_radius=initial_radius,
@@ -230,8 +230,9 @@ def attack_search(
 
     **Source**: arXiv:2510.01461, Section 5 (local attacks).
     """
-    warn_unused("attack_search", options=unknown, jac=jac, hess=hess, hessp=hessp)
-    problem, incumbent = _start(fun, x0, args, bounds, constraints, callback, maxfev, maxiter, 0)
+    problem = _network_problem(fun)
+    given = (problem, x0, args, bounds, constraints, callback, maxfev, maxiter)
+    incumbent = begin("attack_search", *given, options=unknown, jac=jac, hess=hess, hessp=hessp)
     radius = _baseline_radius(initial_radius, final_radius if tol is None else tol, largest_radius)
     attack = DirectionalAttack() if attack is None else attack
 
@@ -239,12 +240,7 @@ def attack_search(
         for multiple in (1.1, 1.0):
             yield _attacked(problem, incumbent, attack, min(radius.largest, multiple * radius.value))
 
-    def iterate() -> str:
-        moved = incumbent.improved_by(trials())
-        radius.set(radius.value / 1.5 if moved is None else float(np.abs(moved).max()))
-        return "failure" if moved is None else "attack"
-
-    return incumbent.run(iterate, lambda: {"attack_radius": radius.value}, lambda: radius.at_floor)
+    return _first_success(incumbent, radius, trials, ("attack", "attack_radius"), patience=0, divisor=1.5)
 
 
 def random_line_search(
@@ -281,10 +277,9 @@ def random_line_search(
 
     **Source**: arXiv:2510.01461, Section 5 (random line searches).
     """
-    warn_unused("random_line_search", options=unknown, jac=jac, hess=hess, hessp=hessp)
-    incumbent = Incumbent(fun, x0, args, bounds, constraints, callback, maxfev, maxiter, rng)
+    given = (fun, x0, args, bounds, constraints, callback, maxfev, maxiter, rng)
+    incumbent = begin("random_line_search", *given, options=unknown, jac=jac, hess=hess, hessp=hessp)
     radius = _baseline_radius(initial_radius, final_radius if tol is None else tol, largest_radius)
-    stalled = 0
 
     def trials() -> Iterator[Vector]:
         x = incumbent.x
@@ -293,17 +288,8 @@ def random_line_search(
             for multiple in (1.1, 1.0, 1.0 / 1.1):
                 yield x + multiple * direction
 
-    def iterate() -> str:
-        nonlocal stalled
-        moved = incumbent.improved_by(trials())
-        stalled = stalled + 1 if moved is None else 0
-        if moved is not None:
-            radius.set(float(np.abs(moved).max()))
-        elif stalled > incumbent.x.size + 1:
-            radius.set(radius.value / 1.3)
-        return "failure" if moved is None else "line search"
-
-    return incumbent.run(iterate, lambda: {"radius": radius.value}, lambda: radius.at_floor)
+    patience = incumbent.x.size + 1
+    return _first_success(incumbent, radius, trials, ("line search", "radius"), patience=patience, divisor=1.3)
 
 
 def projected_gradient_ascent(
@@ -338,8 +324,9 @@ def projected_gradient_ascent(
 
     **Source**: textbook; arXiv:2510.01461 does not compare with it.
     """
-    warn_unused("projected_gradient_ascent", options=unknown, jac=jac, hess=hess, hessp=hessp)
-    problem, incumbent = _start(fun, x0, args, bounds, constraints, callback, maxfev, maxiter, 0)
+    problem = _network_problem(fun)
+    given = (problem, x0, args, bounds, constraints, callback, maxfev, maxiter)
+    incumbent = begin("projected_gradient_ascent", *given, options=unknown, jac=jac, hess=hess, hessp=hessp)
     smallest = smallest_step if tol is None else tol
     validation.positive("initial_step", initial_step)
     validation.positive("smallest_step", smallest)
@@ -362,24 +349,45 @@ def projected_gradient_ascent(
     return incumbent.run(iterate, lambda: {"step_size": size}, lambda: finished)
 
 
-def _start(
-    fun: Any,
-    x0: ArrayLike,
-    args: Sequence[Any],
-    bounds: Any,
-    constraints: Any,
-    callback: Callable[..., Any] | None,
-    maxfev: int,
-    maxiter: int | None,
-    rng: Any,
-) -> tuple[NetworkProblem, Incumbent]:
+def _network_problem(fun: Any) -> NetworkProblem:
     if not isinstance(fun, NetworkProblem):
         raise TypeError(
             f"fun: expected a NetworkProblem, got {type(fun).__name__}; covering_direct_search takes any function"
         )
-    incumbent = Incumbent(fun, x0, args, bounds, constraints, callback, maxfev, maxiter, rng)
-    return fun, incumbent
+    return fun
 
 
 def _baseline_radius(initial: float, final: float, largest: float | None) -> _Radius:
     return _Radius("initial_radius", initial, final, 10.0 * initial if largest is None else largest)
+
+
+def _first_success(
+    incumbent: Incumbent,
+    radius: _Radius,
+    trials: Callable[[], Iterable[Vector]],
+    names: tuple[str, str],
+    *,
+    patience: int,
+    divisor: float,
+) -> OptimizeResult:
+    r"""Move to the first of `trials` that is better, and take over its distance as the radius.
+
+    **Arguments**: `names`, those of a success and of the radius in the result; after `patience` failures in a row each
+    further one divides the radius by `divisor`.
+    """
+    success, recorded_as = names
+    failures = 0
+
+    def iterate() -> str:
+        nonlocal failures
+        moved = incumbent.improved_by(trials())
+        if moved is not None:
+            failures = 0
+            radius.set(float(np.abs(moved).max()))
+            return success
+        failures += 1
+        if failures > patience:
+            radius.set(radius.value / divisor)
+        return "failure"
+
+    return incumbent.run(iterate, lambda: {recorded_as: radius.value}, lambda: radius.at_floor)

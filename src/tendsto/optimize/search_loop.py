@@ -12,7 +12,14 @@ from scipy.optimize import LinearConstraint, NonlinearConstraint, OptimizeResult
 
 from tendsto import validation
 from tendsto.iteration import Trace
-from tendsto.optimize.scipy_interface import STOPPED_BY_CALLBACK, Counted, box, starting_vector, wants_to_stop
+from tendsto.optimize.scipy_interface import (
+    STOPPED_BY_CALLBACK,
+    Counted,
+    box,
+    starting_vector,
+    wants_to_stop,
+    warn_unused,
+)
 from tendsto.problems import NetworkProblem
 
 Vector = NDArray[np.float64]
@@ -70,7 +77,7 @@ class Incumbent:
         self.low, self.high = box(bounds, start.size)
         self.x: Vector = np.clip(start, self.low, self.high)
         if not np.array_equal(self.x, start):
-            warnings.warn("x0 violates the bounds and was moved onto them.", OptimizeWarning, stacklevel=4)
+            warnings.warn("x0 violates the bounds and was moved onto them.", OptimizeWarning, stacklevel=5)
         self.value: float = np.inf
         self.outputs: Any = None
         self.rng = np.random.default_rng(rng)
@@ -191,6 +198,30 @@ class Incumbent:
             if self.outputs is not None:
                 result.maxcv = self._problem.violation(self.outputs, self.x)
         return result
+
+
+def begin(
+    method: str,
+    fun: Callable[..., Any],
+    x0: ArrayLike,
+    args: Sequence[Any],
+    bounds: Any,
+    constraints: Any,
+    callback: Callable[..., Any] | None,
+    maxfev: int,
+    maxiter: int | None,
+    rng: Any = 0,
+    *,
+    options: Mapping[str, Any],
+    **unused: Any,
+) -> Incumbent:
+    """The incumbent that a method of `scipy.optimize.minimize` starts from, after warnings of what it does not use.
+
+    **Arguments**: `method`, its name; `options`, those it does not know; `unused`, arguments of `minimize` that it
+    makes no use of; the others as for `Incumbent`.
+    """
+    warn_unused(method, options=options, **unused)
+    return Incumbent(fun, x0, args, bounds, constraints, callback, maxfev, maxiter, rng)
 
 
 def _membership(constraints: Any) -> Callable[[Vector], bool]:

@@ -16,7 +16,7 @@ from jaxtyping import Array, ArrayLike, Bool, Float, Int, Key, PyTree
 from tendsto import validation
 from tendsto.iteration import Scalar
 
-# Sketches are drawn this many at a time; the residual, updated by recurrence within a chunk, is recomputed after it.
+# Sketches are drawn this many at a time, or as many as there are between two residuals if that is more.
 _CHUNK = 256
 
 
@@ -79,7 +79,8 @@ class KaczmarzSketch(Sketch):
 
     def compress(self, drawn: Int[Array, " size"], array: Float[Array, "rows ..."]) -> Float[Array, "size ..."]:
         """The chosen rows."""
-        return array[drawn]
+        # A slice where one will do: XLA gathers rows in a loop, which takes longer than the projection itself.
+        return array[drawn[0]][None] if self.block_size == 1 else array[drawn]
 
 
 class GaussianSketch(Sketch):
@@ -198,9 +199,10 @@ def sketch_and_project(
     $$x \leftarrow x - A^\top S\,(S^\top A A^\top S)^\dagger\, S^\top (Ax - b)$$
 
     For consistent systems $\mathbb{E}\lVert x_t - x^\star\rVert^2 \le (1 - \lambda)^t\lVert x_0 - x^\star\rVert^2$ with
-    $\lambda$ the smallest nonzero eigenvalue of $\mathbb{E}[A^\top S(S^\top AA^\top S)^\dagger S^\top A]$. The residual
-    is carried by a recurrence over $AA^\top$, so that a step with `KaczmarzSketch()` costs $O(N + d)$, and it is
-    recomputed every 256 steps and at the end. May be traced, batched by `jax.vmap`, and resumed from `start`.
+    $\lambda$ the smallest nonzero eigenvalue of $\mathbb{E}[A^\top S(S^\top AA^\top S)^\dagger S^\top A]$. A step
+    touches nothing but $S^\top A$ and $S^\top b$, so that with `KaczmarzSketch()` it costs $O(d)$. The residual is
+    computed after every $N/s$ steps, which together cost about as much, and so the answer may be better than asked. May
+    be traced, batched by `jax.vmap`, and resumed from `start`.
 
     **Arguments**
 
@@ -239,14 +241,9 @@ def sketch_and_project(
 
 class _Progress(eqx.Module):
     x: Float[Array, " cols"]
-    residual: Float[Array, " rows"]
-    sketches: Int[Array, ""]
+    residual_norm: Float[Array, ""]
     bound: Float[Array, ""]
-
-    def unfinished(self) -> Bool[Array, ""]:
-        # Written so that a residual that is not a number ends the loop.
-        size = jnp.linalg.norm(self.residual)
-        return jnp.asarray(jnp.isfinite(size) & (size > self.bound))
+    sketches: Int[Array, ""]
 
 
 @eqx.filter_jit
@@ -260,42 +257,44 @@ def project_until(
     max_sketches: Int[Array, ""],
 ) -> SketchSolution:
     """What `sketch_and_project` runs once its arguments are arrays."""
-    gram = matrix @ matrix.T
+    rows = matrix.shape[0]
     size = jnp.linalg.norm(matrix)
+    # The square of what rounding leaves of the matrix: a row below it is one of zeros.
+    negligible = (np.finfo(matrix.dtype).eps * size) ** 2 + np.finfo(matrix.dtype).tiny
+    block = jax.eval_shape(lambda: sketch.compress(_draw(sketch.draw(key, rows, 1), 0), target)).size
+    between_residuals = -(-rows // block)
+    drawn_at_once = max(_CHUNK, between_residuals)
 
-    def floor(x: Float[Array, " cols"]) -> Float[Array, ""]:
-        scale = size * jnp.linalg.norm(x) + jnp.linalg.norm(target)
-        return jnp.asarray(np.finfo(x.dtype).eps * scale)
+    def measured(x: Float[Array, " cols"], sketches: Int[Array, ""]) -> _Progress:
+        # Where the products of rows overflow no step is possible, and the loop must not wait for one.
+        residual = jnp.where(jnp.isfinite(size), matrix @ x - target, jnp.nan)
+        rounding = np.finfo(x.dtype).eps * (size * jnp.linalg.norm(x) + jnp.linalg.norm(target))
+        return _Progress(x, jnp.linalg.norm(residual), jnp.maximum(tolerance, rounding), sketches)
 
-    def begin(x: Float[Array, " cols"], sketches: Int[Array, ""]) -> _Progress:
-        # Where the products overflow no step is possible, and the loop must not wait for one.
-        residual = jnp.where(jnp.isfinite(gram).all(), matrix @ x - target, jnp.nan)
-        return _Progress(x, residual, sketches, jnp.maximum(tolerance, floor(x)))
+    def unfinished(progress: _Progress, end: Int[Array, ""]) -> Bool[Array, ""]:
+        # Written so that a residual that is not a number ends the loop.
+        above = jnp.isfinite(progress.residual_norm) & (progress.residual_norm > progress.bound)
+        return jnp.asarray(above & (progress.sketches < end))
 
     def chunk(progress: _Progress) -> _Progress:
-        draws = sketch.draw(jax.random.fold_in(key, progress.sketches), gram.shape[0], _CHUNK)
-        end = jnp.minimum(progress.sketches + _CHUNK, max_sketches)
+        first = progress.sketches
+        end = jnp.minimum(first + drawn_at_once, max_sketches)
+        draws = sketch.draw(jax.random.fold_in(key, first), rows, drawn_at_once)
 
-        def project(each: _Progress) -> _Progress:
-            drawn = jax.tree.map(lambda leaf: leaf[each.sketches - progress.sketches], draws)
-            rows, products = sketch.compress(drawn, matrix), sketch.compress(drawn, gram)
-            coefficients = _solve(sketch.compress(drawn, products.T), sketch.compress(drawn, each.residual))
-            return _Progress(
-                each.x - coefficients @ rows,
-                each.residual - coefficients @ products,
-                each.sketches + 1,
-                each.bound,
-            )
+        def project(number: Int[Array, ""], x: Float[Array, " cols"]) -> Float[Array, " cols"]:
+            drawn = _draw(draws, number - first)
+            return _project(x, sketch.compress(drawn, matrix), sketch.compress(drawn, target), negligible)
 
-        ended = jax.lax.while_loop(lambda each: (each.sketches < end) & each.unfinished(), project, progress)
-        return begin(ended.x, ended.sketches)
+        def stretch(progress: _Progress) -> _Progress:
+            until = jnp.minimum(progress.sketches + between_residuals, end)
+            return measured(jax.lax.fori_loop(progress.sketches, until, project, progress.x), until)
+
+        return jax.lax.while_loop(lambda progress: unfinished(progress, end), stretch, progress)
 
     ended = jax.lax.while_loop(
-        lambda each: (each.sketches < max_sketches) & each.unfinished(),
-        chunk,
-        begin(start, jnp.zeros_like(max_sketches)),
+        lambda progress: unfinished(progress, max_sketches), chunk, measured(start, jnp.zeros_like(max_sketches))
     )
-    norm = jnp.linalg.norm(ended.residual)
+    norm = ended.residual_norm
     result = jnp.select(
         [~jnp.isfinite(norm), norm <= tolerance, norm <= ended.bound],
         [SketchResult.nonfinite, SketchResult.converged, SketchResult.rounding],
@@ -304,9 +303,24 @@ def project_until(
     return SketchSolution(ended.x, norm, ended.sketches, result)
 
 
-def _solve(small: Float[Array, "size size"], right: Float[Array, " size"]) -> Float[Array, " size"]:
-    """The pseudo-inverse of `small`, symmetric and positive semidefinite, times `right`; zero where `small` is."""
+def _draw(draws: PyTree[Array], number: int | Int[Array, ""]) -> PyTree[Array]:
+    return jax.tree.map(lambda leaf: leaf[number], draws)
+
+
+def _project(
+    x: Float[Array, " cols"],
+    equations: Float[Array, "size cols"],
+    right: Float[Array, " size"],
+    negligible: Float[Array, ""],
+) -> Float[Array, " cols"]:
+    """The point nearest to `x` that solves `equations` in the sense of least squares.
+
+    A single equation whose squared norm is `negligible` moves nothing worth the name.
+    """
     if right.size == 1:
-        return jnp.where(small[0] > 0, right / jnp.where(small[0] > 0, small[0], 1.0), 0.0)
-    solution: Any = jnp.linalg.pinv(small, hermitian=True) @ right
-    return jnp.asarray(solution)
+        row = equations[0]
+        # Not a branch, with which XLA would not vectorise the products.
+        square = jnp.maximum(row @ row, negligible)
+        return jnp.asarray(x - (row @ x - right[0]) / square * row)
+    inverse: Any = jnp.linalg.pinv(equations @ equations.T, hermitian=True)
+    return jnp.asarray(x - inverse @ (equations @ x - right) @ equations)

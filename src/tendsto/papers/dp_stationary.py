@@ -11,11 +11,13 @@ for generalised linear models a random projection replaces $d$ by the rank of th
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import math
 from collections.abc import Callable, Sequence
 from datetime import date
 from typing import Any
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -25,7 +27,19 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from scipy import stats
 
-from tendsto.evidence import Budget, Check, Estimate, Finding, Paper, at_least, at_most, between, claim, equal_to
+from tendsto.evidence import (
+    Budget,
+    Check,
+    Estimate,
+    Finding,
+    Paper,
+    Prediction,
+    at_least,
+    at_most,
+    between,
+    claim,
+    equal_to,
+)
 from tendsto.iteration import run
 from tendsto.optimize.private import (
     NoisyGradientDescent,
@@ -86,14 +100,14 @@ CARD = Paper(
 _DELTA = 1e-5
 
 
-def _iterate(problem: Any, state: Any) -> Array:
-    del problem
-    return jnp.asarray(state.x)
+@dataclasses.dataclass(frozen=True)
+class _Field:
+    """A field of the state as a metric; equal names compile once."""
 
+    name: str
 
-def _estimate(problem: Any, state: Any) -> Array:
-    del problem
-    return jnp.asarray(state.estimate)
+    def __call__(self, problem: Any, state: Any) -> Array:
+        return jnp.asarray(getattr(state, self.name))
 
 
 def _leaf_estimate(problem: Any, state: Any) -> Array:
@@ -101,13 +115,25 @@ def _leaf_estimate(problem: Any, state: Any) -> Array:
     return jnp.asarray(state.estimates[-1])
 
 
-def _used(problem: Any, state: Any) -> Array:
-    del problem
-    return jnp.asarray(state.used)
-
-
 def _squared_gradient(problem: Problem, state: Any) -> Array:
     return jnp.sum(problem.gradient(state.x) ** 2)
+
+
+@eqx.filter_jit
+def _norms(problem: Problem, points: Array) -> Array:
+    """The norm of the gradient at each of the points."""
+    norms: Array = jnp.linalg.norm(jax.vmap(problem.gradient)(points), axis=1)
+    return norms
+
+
+def _exact(quantity: str, predicted: Prediction, measured: Any) -> Check:
+    return Check(quantity, predicted, Estimate.exact(measured))
+
+
+def _finished(method: PrivateMethod[Any], problem: Problem, start: Array, budget: Budget, seeds: int) -> Any:
+    """The states after all steps, by seed."""
+    steps = int(method.steps)
+    return run(method, problem, start, steps=steps, seeds=seeds, key=budget.key, record={}, points=[0]).state
 
 
 # ---- privacy, as accounted -----------------------------------------------------------------------------------------
@@ -116,21 +142,18 @@ def _squared_gradient(problem: Problem, state: Any) -> Array:
 def _accounting(adjust: Callable[[float, int], float]) -> Finding:
     """Noisy anchors calibrated to a budget, their noise then passed through `adjust(multiplier, count)`."""
     rows = []
-    for epsilon in (0.1, 1.0, 4.0):
-        for count in (1, 100):
-            factor = calibrate([Release(1.0, count)], epsilon, _DELTA)
-            releases = [Release(adjust(factor, count), count)]
-            tight = privacy_spent(releases, _DELTA).epsilon
-            rows.append(
-                {
-                    "epsilon": epsilon,
-                    "releases": count,
-                    "multiplier": releases[0].noise_multiplier,
-                    "PLD": tight,
-                    "RDP": privacy_spent(releases, _DELTA, accountant="rdp").epsilon,
-                    "zCDP": zcdp_epsilon(releases, _DELTA),
-                }
-            )
+    for epsilon, count in itertools.product((0.1, 1.0, 4.0), (1, 100)):
+        releases = [Release(adjust(calibrate([Release(1.0, count)], epsilon, _DELTA), count), count)]
+        rows.append(
+            {
+                "epsilon": epsilon,
+                "releases": count,
+                "multiplier": releases[0].noise_multiplier,
+                "PLD": privacy_spent(releases, _DELTA).epsilon,
+                "RDP": privacy_spent(releases, _DELTA, accountant="rdp").epsilon,
+                "zCDP": zcdp_epsilon(releases, _DELTA),
+            }
+        )
     table = pd.DataFrame(rows)
     relative = table["PLD"] / table["epsilon"]
     order = np.maximum(table["PLD"] / table["RDP"], table["RDP"] / table["zCDP"]).max()
@@ -138,10 +161,10 @@ def _accounting(adjust: Callable[[float, int], float]) -> Finding:
     back = zcdp_epsilon([Release(math.sqrt(2.0 / rho))], _DELTA)
     return Finding(
         [
-            Check("epsilon spent over requested, largest", at_most(1.0), Estimate.exact(relative.max())),
-            Check("epsilon spent over requested, smallest", at_least(0.9999), Estimate.exact(relative.min())),
-            Check("PLD over RDP, RDP over zCDP, largest", at_most(1.0), Estimate.exact(order)),
-            Check("zCDP conversion there and back", equal_to(1.0, relative=1e-12), Estimate.exact(back)),
+            _exact("epsilon spent over requested, largest", at_most(1.0), relative.max()),
+            _exact("epsilon spent over requested, smallest", at_least(0.9999), relative.min()),
+            _exact("PLD over RDP, RDP over zCDP, largest", at_most(1.0), order),
+            _exact("zCDP conversion there and back", equal_to(1.0, relative=1e-12), back),
         ],
         tables={"Budgets": table},
     )
@@ -173,11 +196,10 @@ def sensitivity_without_its_factor_two(budget: Budget) -> Finding:
 # ---- sensitivity ---------------------------------------------------------------------------------------------------
 
 
-def _sensitivities(
-    budget: Budget, build: Callable[[Array, Array], Any], lipschitz: float, smoothness: float
-) -> Finding:
+def _sensitivities(budget: Budget, build: Callable[[Array, Array], Any]) -> Finding:
     """How far replacing a record moves a mean of gradients and a change of it, over the bounds, at random places."""
     records, dimension, pairs = 10, 20, budget.pick(200, 2000, 20000)
+    model = BoundedLogistic(jnp.eye(dimension)[:2], jnp.arange(2), 1.0, 0.1)  # its constants hold whatever the data
 
     def once(key: Array) -> tuple[Array, Array]:
         keys = jax.random.split(key, 6)
@@ -191,13 +213,13 @@ def _sensitivities(
         mean = jnp.linalg.norm(one.gradient(x) - two.gradient(x))
         change = jnp.linalg.norm(one.gradient(y) - one.gradient(x) - two.gradient(y) + two.gradient(x))
         moved = jnp.linalg.norm(y - x)
-        return mean / (2 * lipschitz / records), change / (2 * smoothness * moved / records)
+        return mean / (2 * model.lipschitz / records), change / (2 * model.smoothness * moved / records)
 
     means, changes = jax.jit(jax.vmap(once))(jax.random.split(budget.key, pairs))
     return Finding(
         [
-            Check("movement of a mean over 2L₀/n, largest", at_most(1.0 + 1e-9), Estimate.exact(means.max())),
-            Check("movement of a change over 2L₁‖Δw‖/n, largest", at_most(1.0 + 1e-9), Estimate.exact(changes.max())),
+            _exact("movement of a mean over 2L₀/n, largest", at_most(1.0 + 1e-9), means.max()),
+            _exact("movement of a change over 2L₁‖Δw‖/n, largest", at_most(1.0 + 1e-9), changes.max()),
         ]
     )
 
@@ -210,20 +232,15 @@ def _sensitivities(
 )
 def replaced_records_move_means_as_bounded(budget: Budget) -> Finding:
     """Logistic loss with a regulariser that is not convex, on pairs of neighbouring data sets."""
-    penalty = 0.1
-    model = BoundedLogistic(jnp.eye(20)[:2], jnp.arange(2), 1.0, penalty)
-
-    def build(features: Array, targets: Array) -> BoundedLogistic:
-        return BoundedLogistic(clip_rows(features, 1.0), targets, 1.0, penalty)
-
-    return _sensitivities(budget, build, float(model.lipschitz), float(model.smoothness))
+    return _sensitivities(
+        budget, lambda features, targets: BoundedLogistic(clip_rows(features, 1.0), targets, 1.0, 0.1)
+    )
 
 
 @replaced_records_move_means_as_bounded.control
 def unbounded_features(budget: Budget) -> Finding:
     """The same movements with features of any length."""
-    model = BoundedLogistic(jnp.eye(20)[:2], jnp.arange(2), 1.0, 0.1)
-    return _sensitivities(budget, LogisticRegression, float(model.lipschitz), float(model.smoothness))
+    return _sensitivities(budget, LogisticRegression)
 
 
 # ---- the headline: the exponent 2/3 --------------------------------------------------------------------------------
@@ -257,50 +274,36 @@ def _slope(x: Sequence[float], rows: NDArray[np.float64]) -> Estimate:
     return Estimate.mean([np.polyfit(np.log(x), np.log(row), 1)[0] for row in rows])
 
 
-def _sizes(budget: Budget) -> tuple[int, ...]:
-    return (3_000, 10_000, 30_000, 100_000, 300_000, 1_000_000)[: budget.pick(4, 5, 6)]
-
-
-def _rate(
-    budget: Budget,
-    build: Callable[[int], PrivateMethod[Any]],
-    certificates: Sequence[float],
-    sizes: Sequence[int],
-) -> tuple[list[Check], pd.DataFrame]:
-    squares = np.stack([_mean_square(build(size), budget, budget.pick(6, 10, 20)) for size in sizes], axis=1)
-    worst = [
-        Check(
-            f"mean of ‖∇F‖² over its certificate, n = {size:,}",
-            between(0.5, 1.0),
-            Estimate.mean(squares[:, place] / certificates[place]),
-        )
-        for place, size in enumerate(sizes)
-    ]
-    norms = np.sqrt(squares)
-    checks = [Check("slope of the root mean square gradient norm in n", between(-0.72, -0.60), _slope(sizes, norms))]
-    table = pd.DataFrame(
-        {"n": sizes, "root mean square": norms.mean(0), "certificate": np.sqrt(certificates)},
-    )
-    return checks + worst, table
-
-
 def _parameters(size: int) -> SpiderBoostParameters:
-    return spiderboost_parameters(
-        size,
-        _DIMENSION,
-        lipschitz=1.0,
-        smoothness=1.0,
-        initial_gap=_bowl()[2],
-        noise_multiplier=unit_noise(1.0, _DELTA),
-    )
+    constants: dict[str, Any] = {"lipschitz": 1.0, "smoothness": 1.0, "initial_gap": _bowl()[2]}
+    return spiderboost_parameters(size, _DIMENSION, noise_multiplier=unit_noise(1.0, _DELTA), **constants)
 
 
 def _descent(size: int) -> NoisyGradientDescent:
     """DP-GD with the horizon of its own rate, at the same budget."""
-    gap = _bowl()[2]
     unit = math.sqrt(_DIMENSION * math.log(1.0 / _DELTA)) / size
-    steps = math.floor(math.sqrt(gap) / unit)
+    steps = math.floor(math.sqrt(_bowl()[2]) / unit)
     return NoisyGradientDescent(0.5, 1.0, unit_noise(1.0, _DELTA) * math.sqrt(steps) / size, steps=steps)
+
+
+def _squares(budget: Budget, build: Callable[[int], PrivateMethod[Any]], sizes: Sequence[int]) -> NDArray[np.float64]:
+    return np.stack([_mean_square(build(size), budget, budget.pick(6, 10, 20)) for size in sizes], axis=1)
+
+
+def _rate(sizes: Sequence[int], squares: NDArray[np.float64]) -> list[Check]:
+    """The slope of the root mean squares, and each size's mean square over its certificate."""
+    slope = _slope(sizes, np.sqrt(squares))
+    return [
+        Check("slope of the root mean square gradient norm in n", between(-0.72, -0.60), slope),
+        *(
+            Check(
+                f"mean of ‖∇F‖² over its certificate, n = {size:,}",
+                between(0.5, 1.0),
+                Estimate.mean(squares[:, place] / _parameters(size).certificate),
+            )
+            for place, size in enumerate(sizes)
+        ),
+    ]
 
 
 @claim(
@@ -311,16 +314,20 @@ def _descent(size: int) -> NoisyGradientDescent:
 )
 def gradients_fall_with_the_exponent_two_thirds(budget: Budget) -> Finding:
     """A pseudo-Huber function in 50 dimensions at ε = 1; only noise depends on n, so no data are needed."""
-    sizes = _sizes(budget)
+    sizes = (3_000, 10_000, 30_000, 100_000, 300_000, 1_000_000)[: budget.pick(4, 5, 6)]
     found = [_parameters(size) for size in sizes]
-    certificates = [each.certificate for each in found]
-    checks, table = _rate(budget, lambda size: _parameters(size).method(), certificates, sizes)
-    checks.insert(
-        1, Check("slope of the certificate in n", between(-0.72, -0.60), _slope(sizes, np.sqrt([certificates] * 2)))
-    )
-    descent = np.stack([_mean_square(_descent(size), budget, budget.pick(6, 10, 20)) for size in sizes], axis=1)
-    table = table.assign(
-        T=[each.steps for each in found], q=[each.period for each in found], descent=np.sqrt(descent).mean(0)
+    certificates = np.sqrt([each.certificate for each in found])
+    squares = _squares(budget, lambda size: _parameters(size).method(), sizes)
+    slope = Check("slope of the certificate in n", between(-0.72, -0.60), _slope(sizes, np.stack([certificates] * 2)))
+    table = pd.DataFrame(
+        {
+            "n": sizes,
+            "root mean square": np.sqrt(squares).mean(0),
+            "certificate": certificates,
+            "T": [each.steps for each in found],
+            "q": [each.period for each in found],
+            "descent": np.sqrt(_squares(budget, _descent, sizes)).mean(0),
+        }
     )
     figure = Figure(figsize=(6.4, 4.2), layout="constrained")
     axes = figure.subplots()
@@ -334,7 +341,7 @@ def gradients_fall_with_the_exponent_two_thirds(budget: Budget) -> Finding:
     axes.legend(fontsize="small")
     ratio = table["descent"] / table["root mean square"]
     return Finding(
-        checks,
+        [slope, *_rate(sizes, squares)],
         tables={"Gradient norms": table},
         figures={"Gradient norm against the number of records": figure},
         note=f"Noisy gradient descent has {ratio.iloc[0]:.2f} times the gradient norm at n = {sizes[0]:,} and "
@@ -346,7 +353,7 @@ def gradients_fall_with_the_exponent_two_thirds(budget: Budget) -> Finding:
 def noisy_gradient_descent(budget: Budget) -> Finding:
     """The same slope and certificate for noise on every gradient."""
     sizes = (3_000, 30_000, 100_000)
-    return Finding(_rate(budget, _descent, [_parameters(size).certificate for size in sizes], sizes)[0])
+    return Finding(_rate(sizes, _squares(budget, _descent, sizes)))
 
 
 @gradients_fall_with_the_exponent_two_thirds.control
@@ -357,7 +364,7 @@ def noise_that_ignores_the_step(budget: Budget) -> Finding:
     def build(size: int) -> PrivateSpiderBoost:
         return dataclasses.replace(_parameters(size).method(), variation_deviation=1e12)
 
-    return Finding(_rate(budget, build, [_parameters(size).certificate for size in sizes], sizes)[0])
+    return Finding(_rate(sizes, _squares(budget, build, sizes)))
 
 
 # ---- the parameters of the theorem ---------------------------------------------------------------------------------
@@ -390,23 +397,14 @@ def _exponents(calculate: Callable[..., tuple[int, int, int]]) -> Finding:
         rows.append((name, *(np.log(scaled / start) / math.log(64.0)), *exponents))
     table = pd.DataFrame(rows, columns=["constant", "T", "q", "b₂", "T predicted", "q predicted", "b₂ predicted"])
     worst = np.abs(table[["T", "q", "b₂"]].to_numpy() - table.iloc[:, 4:].to_numpy()).max()
-    exact = {
-        (1000, 4, 1.0): (3968, 62, 62.996),
-        (1000, 1, 8.0): (20_000, 50, 50.0),
-    }
-    gaps = [
-        max(
-            abs(got - want)
-            for got, want in zip(
-                calculate(**base | {"records": n, "dimension": d, "smoothness": smooth}), values, strict=True
-            )
-        )
-        for (n, d, smooth), values in exact.items()
-    ]
+    gaps = []
+    for records, dimension, smoothness, *values in ((1000, 4, 1.0, 3968, 62, 62.996), (1000, 1, 8.0, 20_000, 50, 50.0)):
+        instance = {"records": records, "dimension": dimension, "smoothness": smoothness}
+        gaps.append(np.abs(np.subtract(calculate(**base | instance), values)).max())
     return Finding(
         [
-            Check("exponents of T, q, b₂ in each constant, largest deviation", at_most(0.005), Estimate.exact(worst)),
-            Check("distance from values by hand, which are rounded down", at_most(1.0), Estimate.exact(max(gaps))),
+            _exact("exponents of T, q, b₂ in each constant, largest deviation", at_most(0.005), worst),
+            _exact("distance from values by hand, which are rounded down", at_most(1.0), max(gaps)),
         ],
         tables={"Exponents": table},
     )
@@ -444,7 +442,7 @@ def _bookkeeping(budget: Budget, tree: TreeSpider, records: int) -> Finding:
     features = clip_rows(jax.random.normal(keys[0], (records, 5)), 1.0)
     problem = BoundedLogistic(features, jax.random.bernoulli(keys[1], 0.5, (records,)), 1.0, 0.1)
     leaves = int(tree.steps)
-    record = {"x": _iterate, "used": _used}
+    record = {"x": _Field("x"), "used": _Field("used")}
     trace = run(
         tree, problem, jnp.ones(5), steps=leaves, seeds=2, key=budget.key, record=record, points=range(leaves + 1)
     )
@@ -460,12 +458,12 @@ def _bookkeeping(budget: Budget, tree: TreeSpider, records: int) -> Finding:
     one = equal_to(1.0, relative=1e-9)
     return Finding(
         [
-            Check("samples of a round over b(D/2+1), largest", equal_to(1.0), Estimate.exact(samples.max())),
-            Check("samples of a round over b(D/2+1), smallest", equal_to(1.0), Estimate.exact(samples.min())),
-            Check("batches that differ from depth-first order", equal_to(0), Estimate.exact(np.sum(drawn != order))),
-            Check("records used more than once", equal_to(0), Estimate.exact(drawn.sum() - distinct)),
-            Check("step length over β/(2^{D/2}L₁), smallest", one, Estimate.exact(lengths.min() / expected)),
-            Check("step length over β/(2^{D/2}L₁), largest", one, Estimate.exact(lengths.max() / expected)),
+            _exact("samples of a round over b(D/2+1), largest", equal_to(1.0), samples.max()),
+            _exact("samples of a round over b(D/2+1), smallest", equal_to(1.0), samples.min()),
+            _exact("batches that differ from depth-first order", equal_to(0), np.sum(drawn != order)),
+            _exact("records used more than once", equal_to(0), drawn.sum() - distinct),
+            _exact("step length over β/(2^{D/2}L₁), smallest", one, lengths.min() / expected),
+            _exact("step length over β/(2^{D/2}L₁), largest", one, lengths.max() / expected),
         ]
     )
 
@@ -523,7 +521,7 @@ def _variances(budget: Budget, method: PrivateMethod[Any], record: Callable[[Any
     low, high = stats.chi2.ppf([(1 - level) / 2, (1 + level) / 2], freedom) / freedom
     ratios = variances[1:] / ones[1:]
     checks = [
-        Check("variance of the estimate at leaf 0", at_most(1e-9), Estimate.exact(variances[0])),
+        _exact("variance of the estimate at leaf 0", at_most(1e-9), variances[0]),
         *(
             Check(
                 f"variance at a leaf over its number of 1 bits, {name}",
@@ -563,7 +561,7 @@ def sequential_corrections(budget: Budget) -> Finding:
         period=1000, step_size=1.0, lipschitz=1.0, smoothness=1.0, anchor_deviation=0.0,
         variation_deviation=1e12, variation_ceiling=1.0, steps=16,
     )  # fmt: skip
-    return _variances(budget, chain, _estimate, 16)
+    return _variances(budget, chain, _Field("estimate"), 16)
 
 
 # ---- real data -----------------------------------------------------------------------------------------------------
@@ -622,12 +620,7 @@ def _held_out(budget: Budget, epsilons: Sequence[float], noise: Callable[[float]
                 scaled = _silenced(
                     method, unit_noise(noise(epsilon), _DELTA) / unit if math.isfinite(noise(epsilon)) else 0.0
                 )
-                trace = run(
-                    scaled, train, start, steps=int(method.steps), seeds=seeds, key=budget.key,
-                    record={"g": _squared_gradient}, points=1,
-                )  # fmt: skip
-                final = jax.vmap(test.gradient)(trace.x)
-                norms[epsilon] = np.linalg.norm(final, axis=1)
+                norms[epsilon] = np.asarray(_norms(test, _finished(scaled, train, start, budget, seeds).x))
                 rows.append({"data": name, "method": label, "epsilon": epsilon, "held-out ‖∇F‖": norms[epsilon].mean()})
             quiet = norms[math.inf]
             checks += [
@@ -639,11 +632,7 @@ def _held_out(budget: Budget, epsilons: Sequence[float], noise: Callable[[float]
                 for small, large in ((0.1, 1.0), (1.0, 1e6))
             ]
             apart = np.linalg.norm(norms[1e6] - quiet) / np.linalg.norm(quiet)
-            checks.append(
-                Check(
-                    f"{label}, {name}: relative distance of ε = 10⁶ from no noise", at_most(0.02), Estimate.exact(apart)
-                )
-            )
+            checks.append(_exact(f"{label}, {name}: relative distance of ε = 10⁶ from no noise", at_most(0.02), apart))
     return Finding(checks, tables={"Held-out gradient norms": pd.DataFrame(rows)})
 
 
@@ -677,19 +666,14 @@ def _population(budget: Budget, size: int) -> BoundedLogistic:
 
 
 def _convex(budget: Budget, change: Callable[[RecursiveRegularization], RecursiveRegularization]) -> Finding:
-    """Population gradient norms of the output, each seed with its own sample from a large pool."""
+    """Population gradient norms of the output, each seed with its own sample from a pool four times as large."""
     sizes = budget.pick((4_000, 48_000), (3_000, 12_000, 48_000, 192_000), (3_000, 12_000, 48_000, 192_000))
     pool, epsilon, seeds = _population(budget, 4 * sizes[-1]), 20.0, budget.pick(16, 16, 32)
     solver, start, norms = NoisyGradientSolver(budget.pick(40, 300, 1000)), jnp.zeros(10), []
     for size in sizes:
-        part = BoundedLogistic(pool.features[:size], pool.targets[:size], 1.0)
+        part, source = (BoundedLogistic(pool.features[:n], pool.targets[:n], 1.0) for n in (size, 4 * size))
         method = RecursiveRegularization.theory(part, start, epsilon=epsilon, delta=_DELTA, radius=4.0, solver=solver)
-        method = change(method)
-        trace = run(
-            method, pool, start, steps=int(method.steps), seeds=seeds, key=budget.key, record={"g": _squared_gradient},
-            points=1,
-        )  # fmt: skip
-        norms.append(np.linalg.norm(jax.vmap(pool.gradient)(trace.state.output), axis=1))
+        norms.append(np.asarray(_norms(pool, _finished(change(method), source, start, budget, seeds).output)))
     rate = np.array([1 / math.sqrt(size) + math.sqrt(10) / (size * epsilon) for size in sizes])
     values = np.stack(norms, axis=1)
     figure = Figure(figsize=(6.4, 4.0), layout="constrained")
@@ -735,17 +719,13 @@ def _floor(budget: Budget, privacy: float) -> Finding:
         method = PrivateSpiderBoost.calibrated(
             problem, start, epsilon=epsilon * privacy, delta=_DELTA, initial_gap=1.0, most_steps=60
         )
-        trace = run(
-            method, problem, start, steps=int(method.steps), seeds=50, key=budget.key,
-            record={"g": _squared_gradient}, points=1,
-        )  # fmt: skip
-        norms = np.linalg.norm(jax.vmap(problem.gradient)(trace.state.output), axis=1)
+        norms = _norms(problem, _finished(method, problem, start, budget, 50).output)
         unit = math.sqrt(dimension * math.log(1.0 / _DELTA)) / (size * epsilon)
-        rows.append((size, norms.mean(), norms.min(), unit))
+        rows.append((size, float(norms.mean()), float(norms.min()), unit))
     table = pd.DataFrame(rows, columns=["n", "mean", "smallest of 50", "unit"])
     ratio = (table["smallest of 50"] / table["unit"]).min()
     return Finding(
-        [Check("gradient norm over √(d log(1/δ))/nε, smallest of 50 runs", at_least(0.02), Estimate.exact(ratio))],
+        [_exact("gradient norm over √(d log(1/δ))/nε, smallest of 50 runs", at_least(0.02), ratio)],
         tables={"Gradient norms": table},
     )
 
@@ -789,21 +769,18 @@ def _dimensions(budget: Budget, *, project: bool) -> Finding:
         # A public bound: the loss at zero is at most |b|, and the data were made with |b| < 4.
         settings: dict[str, Any] = {"epsilon": 100.0, "delta": _DELTA, "initial_gap": 4.0}
         inner: Any = problem
+        lift: Callable[[Array], Array] = jnp.asarray
         if project:
             width = min(dimension, projection_dimension(problem.components, 5, _DELTA))
             inner, lift = project_features(problem, width, jax.random.fold_in(budget.key, dimension))
         start = jnp.zeros(inner.features.shape[1])
         method = PrivateSpiderBoost.calibrated(inner, start, **settings)
-
-        def square(inner: Any, state: Any, problem: Any = problem, lift: Any = lift if project else None) -> Array:
-            del inner
-            return jnp.sum(problem.gradient(lift(state.x) if lift else state.x) ** 2)
-
         trace = run(
-            method, inner, start, steps=int(method.steps), seeds=4, key=budget.key, record={"g": square},
+            method, inner, start, steps=int(method.steps), seeds=4, key=budget.key, record={"x": _Field("x")},
             points=100, spacing="linear",
         )  # fmt: skip
-        rows.append((dimension, start.size, int(method.steps), *np.sqrt(trace["g"].values.mean(1))))
+        squares = [(_norms(problem, lift(jnp.asarray(iterates))) ** 2).mean() for iterates in trace["x"].values]
+        rows.append((dimension, start.size, int(method.steps), *np.sqrt(squares)))
     ratio = np.array(rows[1][3:]) / np.array(rows[0][3:])
     table = pd.DataFrame(
         {"d": [row[0] for row in rows], "k": [row[1] for row in rows], "T": [row[2] for row in rows]}
@@ -900,14 +877,14 @@ def _audit(
         for side, problem in enumerate(data):
             trace = run(
                 added, problem, jnp.zeros(2), steps=4, seeds=runs, key=jax.random.fold_in(budget.key, side),
-                record={"x": _iterate, "g": _estimate}, points=range(5),
+                record={"x": _Field("x"), "g": _Field("estimate")}, points=range(5),
             )  # fmt: skip
             scores.append(_scores(trace, claimed, data))
         spent = claimed.privacy(20, _DELTA).epsilon
         # Two tests share the risk of error.
         found = max(_empirical_epsilon(*pair) for pair in zip(*scores, strict=True))
         rows.append((epsilon, spent, found))
-        checks.append(Check(f"empirical lower bound on ε, claimed {epsilon:g}", at_most(spent), Estimate.exact(found)))
+        checks.append(_exact(f"empirical lower bound on ε, claimed {epsilon:g}", at_most(spent), found))
     table = pd.DataFrame(rows, columns=["ε requested", "ε claimed", "ε at least, with 95% confidence"])
     return Finding(checks, tables={"Audit": table})
 

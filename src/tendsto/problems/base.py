@@ -45,12 +45,12 @@ class Problem(eqx.Module):
         return self.gradient(x)
 
     @property
-    def gradient_cost(self) -> int:
+    def gradient_cost(self) -> int | Float[Array, ""]:
         """How many component gradients one call of `gradient` costs."""
         return 1
 
     @property
-    def stochastic_gradient_cost(self) -> int:
+    def stochastic_gradient_cost(self) -> int | Float[Array, ""]:
         """How many component gradients one call of `stochastic_gradient` costs."""
         return self.gradient_cost
 

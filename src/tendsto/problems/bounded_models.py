@@ -14,9 +14,10 @@ from jaxtyping import Array, Float, Int
 from tendsto import validation
 from tendsto.iteration import Scalar, hyperparameter
 from tendsto.problems.finite_sum import FiniteSum
-from tendsto.problems.linear_models import signs
+from tendsto.problems.linear_models import GeneralisedLinearModel, signs
 
 
+@jax.jit
 def clip_rows(rows: Float[Array, "n d"], bound: Scalar) -> Float[Array, "n d"]:
     r"""Each row $v$ scaled to $v \min\{1, c/\lVert v\rVert\}$.
 
@@ -27,7 +28,7 @@ def clip_rows(rows: Float[Array, "n d"], bound: Scalar) -> Float[Array, "n d"]:
     return rows * jnp.minimum(1.0, jnp.where(squares > 0.0, bound / norms, 1.0))
 
 
-class BoundedModel(FiniteSum):
+class BoundedModel(GeneralisedLinearModel):
     r"""$f_i(x) = \varphi(a_i^\top x, b_i) + \lambda \sum_j x_j^2/(1+x_j^2)$ with $\lVert a_i\rVert \le X$.
 
     The loss $\varphi$ has bounded first and second derivatives in its first argument, and the regulariser, which is
@@ -43,37 +44,21 @@ class BoundedModel(FiniteSum):
     **Raises** `ValueError` for a row longer than `feature_bound`.
     """
 
-    features: Float[Array, "n d"] = eqx.field(
-        converter=lambda value: validation.finite_array("features", value, ndim=2)
-    )
-    targets: Float[Array, " n"] = eqx.field(converter=lambda value: validation.finite_array("targets", value, ndim=1))
     feature_bound: Scalar = hyperparameter(default=1.0)
     penalty: Scalar = hyperparameter(default=0.0)
 
     def __check_init__(self) -> None:
         validation.positive("feature_bound", self.feature_bound)
         validation.real("penalty", self.penalty, low=0.0, high=np.finfo(np.float64).max)
-        if self.features.shape[0] != self.targets.shape[0]:
-            raise ValueError(
-                f"targets: expected one for each of the {self.features.shape[0]} rows of features, "
-                f"got shape {self.targets.shape}"
-            )
         if isinstance(self.features, jax.core.Tracer) or isinstance(self.feature_bound, jax.core.Tracer):
             return
-        longest, rounding = jnp.linalg.norm(self.features, axis=1).max(), 16 * np.finfo(self.features.dtype).eps
+        longest = np.linalg.norm(np.asarray(self.features), axis=1).max()
+        rounding = 16 * np.finfo(self.features.dtype).eps
         if longest > self.feature_bound * (1.0 + rounding):
             raise ValueError(
                 f"features: rows must have norm at most feature_bound={float(self.feature_bound):g}, the longest has "
                 f"{float(longest):g}; problems.clip_rows(features, bound) shortens rows"
             )
-
-    @abc.abstractmethod
-    def loss(self, margins: Float[Array, " n"], targets: Float[Array, " n"]) -> Float[Array, " n"]:
-        r"""$\varphi(z, b)$, elementwise."""
-
-    @abc.abstractmethod
-    def loss_derivative(self, margins: Float[Array, " n"], targets: Float[Array, " n"]) -> Float[Array, " n"]:
-        r"""$\partial_z \varphi(z, b)$, elementwise."""
 
     @property
     @abc.abstractmethod
@@ -85,23 +70,12 @@ class BoundedModel(FiniteSum):
     def curvature(self) -> Scalar:
         r"""$\sup_z |\partial_z^2 \varphi(z, b)|$."""
 
-    @property
-    def components(self) -> int:
-        return self.features.shape[0]
-
-    def smooth_part(self, x: Float[Array, " d"]) -> Float[Array, ""]:
+    def smooth_penalty(self, x: Float[Array, " d"]) -> Float[Array, ""]:
         squares = x**2
-        return jnp.mean(self.loss(self.features @ x, self.targets)) + self.penalty * jnp.sum(squares / (1.0 + squares))
+        return self.penalty * jnp.sum(squares / (1.0 + squares))
 
-    def gradient(self, x: Float[Array, " d"]) -> Float[Array, " d"]:
-        slopes = self.loss_derivative(self.features @ x, self.targets)
-        gradient: Float[Array, " d"] = slopes @ self.features / self.components + self._penalty_gradient(x)
-        return gradient
-
-    def component_gradients(self, x: Float[Array, " d"], indices: Int[Array, " batch"]) -> Float[Array, "batch d"]:
-        rows = self.features[indices]
-        slopes = self.loss_derivative(rows @ x, self.targets[indices])
-        return slopes[:, None] * rows + self._penalty_gradient(x)
+    def penalty_gradient(self, x: Float[Array, " d"]) -> Float[Array, " d"]:
+        return self.penalty * 2.0 * x / (1.0 + x**2) ** 2
 
     @property
     def lipschitz(self) -> Float[Array, ""]:
@@ -118,9 +92,6 @@ class BoundedModel(FiniteSum):
     def component_smoothness(self) -> Float[Array, " n"]:
         r"""$L_1$ for each component."""
         return jnp.full(self.components, self.smoothness)
-
-    def _penalty_gradient(self, x: Float[Array, " d"]) -> Float[Array, " d"]:
-        return self.penalty * 2.0 * x / (1.0 + x**2) ** 2
 
 
 class BoundedLogistic(BoundedModel):

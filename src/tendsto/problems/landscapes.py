@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import equinox as eqx
 import jax.numpy as jnp
 from jaxtyping import Array, Float
@@ -35,9 +37,11 @@ class Rastrigin(Problem):
         validation.real("amplitude", self.amplitude, low=0.0)
 
     def smooth_part(self, x: Float[Array, " d"]) -> Float[Array, ""]:
-        """$f(x)$."""
+        r"""$f(x) = \lVert v\rVert^2 + 2a\lVert\sin \pi v\rVert^2$, $v = x - c$."""
         v = x - self.centre
-        return jnp.sum(v**2 + self.amplitude * (1.0 - jnp.cos(2.0 * jnp.pi * v)))
+        terms = v**2 + 2.0 * self.amplitude * _sine_up_to_sign(v) ** 2
+        # A product with ones, which XLA spreads over a processor's lanes where it adds up a sum one by one.
+        return jnp.dot(terms, jnp.ones_like(terms), precision="highest")
 
     @property
     def smoothness(self) -> Float[Array, ""]:
@@ -48,6 +52,20 @@ class Rastrigin(Problem):
     def minimiser(self) -> Float[Array, " d"]:
         """$c$."""
         return self.centre
+
+
+def _sine_up_to_sign(turns: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
+    r"""$\sin \pi(x - n)$ with $n$ the integer next to $x$, which is $\pm\sin \pi x$, by its Taylor polynomial.
+
+    Exact to rounding, $(\pi/2)^{25}/25! < 10^{-20}$; a 64-bit cosine takes XLA, which calls the C library for every
+    entry, ten times as long.
+    """
+    remainder = turns - jnp.round(turns)
+    square = remainder**2
+    polynomial = jnp.zeros_like(square)
+    for order in reversed(range(12)):
+        polynomial = polynomial * square + (-1) ** order * math.pi ** (2 * order + 1) / math.factorial(2 * order + 1)
+    return remainder * polynomial
 
 
 class GrandCanyon(Problem):

@@ -43,28 +43,19 @@ def signs(value: Any) -> Float[Array, " n"]:
     return jnp.where(jnp.asarray(labels == classes[1]), 1.0, -1.0)
 
 
-class LinearModel(FiniteSum):
-    r"""$f_i(x) = \varphi(a_i^\top x, b_i) + \frac{\lambda}{2} \lVert x \rVert^2$.
-
-    The loss $\varphi$ is convex and smooth in its first argument.
+class GeneralisedLinearModel(FiniteSum):
+    r"""$f_i(x) = \varphi(a_i^\top x, b_i) + r(x)$ with a smooth loss $\varphi$ and a smooth penalty $r$.
 
     **Arguments**
 
     - `features`: $A$, one row $a_i$ a sample, shape `(n, d)`; an array, nested lists or a pandas frame.
     - `targets`: $b$, one entry a sample.
-    - `l2`: $\lambda \ge 0$.
-    - `regulariser`: $h$, by default zero.
-    - `solution`: a minimiser, where it is known already; `solved` fills it in.
     """
 
     features: Float[Array, "n d"] = eqx.field(converter=_features)
     targets: Float[Array, " n"] = eqx.field(converter=_targets)
-    l2: Scalar = hyperparameter(default=0.0)
-    regulariser: Regulariser = Zero()
-    solution: Float[Array, " d"] | None = None
 
     def __check_init__(self) -> None:
-        validation.real("l2", self.l2, low=0.0)
         if self.features.shape[0] != self.targets.shape[0]:
             raise ValueError(
                 f"targets: expected one for each of the {self.features.shape[0]} rows of features, "
@@ -79,26 +70,61 @@ class LinearModel(FiniteSum):
     def loss_derivative(self, margins: Float[Array, " n"], targets: Float[Array, " n"]) -> Float[Array, " n"]:
         r"""$\partial_z \varphi(z, b)$, elementwise."""
 
-    @property
     @abc.abstractmethod
-    def curvature(self) -> float:
-        r"""$\sup_z \partial_z^2 \varphi(z, b)$."""
+    def smooth_penalty(self, x: Float[Array, " d"]) -> Float[Array, ""]:
+        """$r(x)$."""
+
+    @abc.abstractmethod
+    def penalty_gradient(self, x: Float[Array, " d"]) -> Float[Array, " d"]:
+        r"""$\nabla r(x)$."""
 
     @property
     def components(self) -> int:
         return self.features.shape[0]
 
     def smooth_part(self, x: Float[Array, " d"]) -> Float[Array, ""]:
-        return jnp.mean(self.loss(self.features @ x, self.targets)) + 0.5 * self.l2 * jnp.vdot(x, x)
+        return jnp.mean(self.loss(self.features @ x, self.targets)) + self.smooth_penalty(x)
 
     def gradient(self, x: Float[Array, " d"]) -> Float[Array, " d"]:
         slopes = self.loss_derivative(self.features @ x, self.targets)
-        gradient: Float[Array, " d"] = slopes @ self.features / self.components + self.l2 * x
+        gradient: Float[Array, " d"] = slopes @ self.features / self.components + self.penalty_gradient(x)
         return gradient
 
     def component_gradients(self, x: Float[Array, " d"], indices: Int[Array, " batch"]) -> Float[Array, "batch d"]:
         rows = self.features[indices]
-        return self.loss_derivative(rows @ x, self.targets[indices])[:, None] * rows + self.l2 * x
+        return self.loss_derivative(rows @ x, self.targets[indices])[:, None] * rows + self.penalty_gradient(x)
+
+
+class LinearModel(GeneralisedLinearModel):
+    r"""$f_i(x) = \varphi(a_i^\top x, b_i) + \frac{\lambda}{2} \lVert x \rVert^2$.
+
+    The loss $\varphi$ is convex and smooth in its first argument.
+
+    **Arguments**
+
+    - `features`, `targets`: $A$ and $b$.
+    - `l2`: $\lambda \ge 0$.
+    - `regulariser`: $h$, by default zero.
+    - `solution`: a minimiser, where it is known already; `solved` fills it in.
+    """
+
+    l2: Scalar = hyperparameter(default=0.0)
+    regulariser: Regulariser = Zero()
+    solution: Float[Array, " d"] | None = None
+
+    def __check_init__(self) -> None:
+        validation.real("l2", self.l2, low=0.0)
+
+    @property
+    @abc.abstractmethod
+    def curvature(self) -> float:
+        r"""$\sup_z \partial_z^2 \varphi(z, b)$."""
+
+    def smooth_penalty(self, x: Float[Array, " d"]) -> Float[Array, ""]:
+        return 0.5 * self.l2 * jnp.vdot(x, x)
+
+    def penalty_gradient(self, x: Float[Array, " d"]) -> Float[Array, " d"]:
+        return self.l2 * x
 
     @property
     def component_smoothness(self) -> Float[Array, " n"]:

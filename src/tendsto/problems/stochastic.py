@@ -50,12 +50,12 @@ class Wrapped(Problem):
         return self.problem.stochastic_gradient(x, key)
 
     @property
-    def gradient_cost(self) -> int:
+    def gradient_cost(self) -> int | Float[Array, ""]:
         """The wrapped problem's."""
         return self.problem.gradient_cost
 
     @property
-    def stochastic_gradient_cost(self) -> int:
+    def stochastic_gradient_cost(self) -> int | Float[Array, ""]:
         """The wrapped problem's."""
         return self.problem.stochastic_gradient_cost
 
@@ -119,7 +119,7 @@ class Noisy(Wrapped):
         return jax.tree.map(jnp.add, self.problem.gradient(x), self.noise(key, x))
 
     @property
-    def stochastic_gradient_cost(self) -> int:
+    def stochastic_gradient_cost(self) -> int | Float[Array, ""]:
         """That of a gradient."""
         return self.problem.gradient_cost
 

@@ -99,6 +99,8 @@ def test_calibration_of_sampled_releases_spends_the_budget():
     factor = calibrate(shares, 2.0, 1e-5)
     spent = privacy_spent([share.scaled(factor) for share in shares], 1e-5).epsilon
     assert 2.0 * (1 - 1e-5) <= spent <= 2.0
+    alone = [privacy_spent([share.scaled(factor)], 1e-5).epsilon for share in shares]
+    assert 1.1 * max(alone) < spent < sum(alone)
     assert factor < calibrate([shares[0], Release(1.0, 100)], 2.0, 1e-5)
 
 
@@ -117,6 +119,7 @@ def test_missing_noise_is_no_privacy():
     assert privacy_spent([Release(0.0)], 1e-5).epsilon == math.inf
     assert privacy_spent([Release(1.0), Release(0.0, 3)], 1e-5).epsilon == math.inf
     assert privacy_spent([Release(0.0, 0)], 1e-5).epsilon == 0.0
+    assert privacy_spent([Release(math.inf)], 1e-5).epsilon == 0.0
 
 
 @pytest.mark.parametrize(
@@ -130,6 +133,10 @@ def test_missing_noise_is_no_privacy():
         (lambda: unit_noise(1.0, 1.5), "delta: must lie in"),
         (lambda: zcdp_rho(1.0, -0.1), "delta: must lie in"),
         (lambda: privacy_spent([], 1e-5), "releases: must not be empty"),
+        (lambda: calibrate([], 1.0, 1e-5), "releases: must not be empty"),
+        (lambda: calibrate([Release(0.0)], 1.0, 1e-5), "noise_multiplier: must lie in"),
+        (lambda: calibrate([Release(1.0, 0)], 1.0, 1e-5), "releases: must have a count above zero"),
+        (lambda: privacy_spent([Release(1.0, 1, 1.5)], 1e-5), "sampling: must lie in"),
         (lambda: privacy_spent([Release(-1.0)], 1e-5), "noise_multiplier: must lie in"),
         (lambda: privacy_spent([Release(1.0, -1)], 1e-5), "count: must lie in"),
         (lambda: privacy_spent([Release(1.0, 1, 0.5)], 1e-5), "records: a sampled release needs"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import math
 from collections.abc import Sequence
 from importlib.metadata import version
@@ -21,6 +22,7 @@ Accountant = Literal["pld", "rdp"]
 """Privacy loss distributions, which are tight, or Rényi divergences, which are faster and looser."""
 
 _OVERFLOW = 1e-12
+_ROUNDING = 2.0**-22  # what rounding deviations and constants to 32 bits may take off a noise multiplier
 
 
 @dataclasses.dataclass(frozen=True)
@@ -109,19 +111,18 @@ def privacy_spent(
     **Raises** `ValueError` naming the argument; `MissingExtra` without dp-accounting.
     """
     _check(delta=delta, adjacency=adjacency, accountant=accountant)
-    if not releases:
-        raise ValueError("releases: must not be empty")
-    for release in releases:
-        validation.real("noise_multiplier", release.noise_multiplier, low=0.0)
-        validation.integer("count", release.count, low=0)
+    _check_releases(releases)
     library = load("dp_accounting", extra="private")
-    made = [release for release in releases if release.count]
+    made = [release for release in releases if release.count and release.noise_multiplier < math.inf]
     if any(release.noise_multiplier == 0.0 for release in made):
         epsilon = math.inf
+    elif not made:
+        epsilon = 0.0
     else:
+        made = _merged(made)
         event = library.ComposedDpEvent([_event(library, release, adjacency, accountant) for release in made])
         account = _fresh(library, made, delta, adjacency, accountant)
-        epsilon = float(account.compose(event).get_epsilon(delta)) if made else 0.0
+        epsilon = float(account.compose(event).get_epsilon(delta))
     told = "; ".join(
         f"{release.count} releases, noise multiplier {release.noise_multiplier:.6g}"
         + (f", sampling {release.sampling:.4g}" if release.sampling < 1.0 else "")
@@ -152,10 +153,22 @@ def calibrate(
     """
     validation.positive("epsilon", epsilon)
     _check(delta=delta, adjacency=adjacency, accountant=accountant)
+    _check_releases(releases)
+    for release in releases:
+        validation.positive("noise_multiplier", release.noise_multiplier)
+    if not any(release.count for release in releases):
+        raise ValueError("releases: must have a count above zero, got none")
+    return _factor(tuple(releases), epsilon, delta, adjacency, accountant)
 
+
+@functools.lru_cache(maxsize=256)
+def _factor(
+    releases: tuple[Release, ...], epsilon: float, delta: float, adjacency: Adjacency, accountant: Accountant
+) -> float:
     def excess(logarithm: float) -> float:
         scaled = [release.scaled(math.exp(logarithm)) for release in releases]
-        return privacy_spent(scaled, delta, adjacency=adjacency, accountant=accountant).epsilon / epsilon - 1.0
+        spent = privacy_spent(scaled, delta, adjacency=adjacency, accountant=accountant).epsilon
+        return math.log(max(spent, 1e-300) / epsilon)
 
     precision = sum(release.count / release.noise_multiplier**2 for release in releases)
     # Exact without sampling, up to the accountant's rounding of losses; sampling needs less noise.
@@ -168,7 +181,7 @@ def calibrate(
     nudge = 1e-9
     while excess(root) > 0.0:
         root, nudge = root + nudge, 4.0 * nudge
-    return math.exp(root)
+    return math.exp(root) * (1.0 + _ROUNDING)
 
 
 def unit_noise(epsilon: float, delta: float, *, adjacency: Adjacency = "replace-one") -> float:
@@ -223,6 +236,24 @@ def _check(*, delta: float, adjacency: str = "replace-one", accountant: str = "p
         raise ValueError(f"accountant: {accountant!r} is not one of {', '.join(get_args(Accountant))}")
 
 
+def _check_releases(releases: Sequence[Release]) -> None:
+    if not releases:
+        raise ValueError("releases: must not be empty")
+    for release in releases:
+        validation.real("noise_multiplier", release.noise_multiplier, low=0.0)
+        validation.integer("count", release.count, low=0)
+        validation.real("sampling", release.sampling, low=0.0, high=1.0, open_low=True)
+
+
+def _merged(releases: Sequence[Release]) -> list[Release]:
+    """The same with one release on all records for all of them; see `unit_noise`."""
+    full = [release for release in releases if release.sampling == 1.0]
+    sampled = [release for release in releases if release.sampling < 1.0]
+    if not full:
+        return sampled
+    return [Release(sum(release.count / release.noise_multiplier**2 for release in full) ** -0.5), *sampled]
+
+
 def _event(library: Any, release: Release, adjacency: str, accountant: str) -> Any:
     multiplier = release.noise_multiplier
     if accountant == "rdp" and adjacency == "replace-one":
@@ -249,14 +280,15 @@ def _fresh(library: Any, releases: Sequence[Release], delta: float, adjacency: s
     relation = relations.REPLACE_ONE if adjacency == "replace-one" else relations.ADD_OR_REMOVE_ONE
     if accountant == "rdp":
         return library.rdp.RdpAccountant(neighboring_relation=relation)
-    # Losses are rounded up to a grid. It must be coarser where they are huge, or it would not fit into memory; the
-    # library composes releases on all records before it lays the grid, sampled ones after.
-    largest = 1.0
-    for release in releases:
-        alone = dataclasses.replace(release, count=1) if release.sampling < 1.0 else release
-        largest = max(largest, 0.1 * zcdp_epsilon([alone], delta))
-    fineness = 1e-4 if all(release.sampling == 1.0 for release in releases) else 5e-4
-    return library.pld.PLDAccountant(relation, fineness * largest)
+    # Losses are interpolated on a grid. It must be coarser where they are huge, or it would not fit into memory, and
+    # finer than what the exponential function takes; sampled releases compose on the grid, others before it is laid.
+    largest = max(
+        zcdp_epsilon([dataclasses.replace(release, count=1 if release.sampling < 1.0 else release.count)], delta)
+        for release in releases
+    )
+    fineness = 1e-3 if all(release.sampling == 1.0 for release in releases) else 5e-4
+    interval = min(500.0, fineness * max(1.0, 0.1 * largest))
+    return library.pld.PLDAccountant(relation, interval)
 
 
 def _name(accountant: str) -> str:

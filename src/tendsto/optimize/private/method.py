@@ -48,7 +48,7 @@ class PrivateMethod(Method[Any, PrivateStateT]):
     steps: Whole = eqx.field(converter=jnp.asarray, kw_only=True)
 
     def __check_init__(self) -> None:
-        validation.real("steps", self.steps, low=1)
+        whole("steps", self.steps)
 
     @abc.abstractmethod
     def releases(self, records: int) -> list[Release]:
@@ -79,6 +79,16 @@ class PrivateMethod(Method[Any, PrivateStateT]):
         spent = (state.count >= self.steps) | ~self.affordable(problem, state)
         held: PrivateStateT = jax.tree.map(lambda old, new: jnp.where(spent, old, new), state, after)
         return held
+
+
+def whole(name: str, value: ArrayLike) -> None:
+    """Require a whole number of at least 1: a fraction would be made more often than it is accounted for.
+
+    **Raises** `TypeError` or `ValueError`.
+    """
+    validation.real(name, value, low=1)
+    if not jnp.issubdtype(jnp.result_type(value), jnp.integer):
+        raise TypeError(f"{name}: expected an integer, got {value}")
 
 
 def reservoir(key: Key[Array, ""], state: PrivateState, candidate: Float[Array, " d"]) -> Float[Array, " d"]:

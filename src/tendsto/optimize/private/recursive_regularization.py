@@ -51,7 +51,8 @@ class Subproblem(eqx.Module):
 
     def gradients(self, w: Float[Array, " d"], rows: Int[Array, " batch"]) -> Float[Array, "batch d"]:
         """Gradients of the records' part, clipped."""
-        return clip_rows(self.problem.component_gradients(w, rows), self.bound)
+        clipped: Float[Array, "batch d"] = clip_rows(self.problem.component_gradients(w, rows), self.bound)
+        return clipped
 
     def move(self, w: Float[Array, " d"], gradient: Float[Array, " d"], step_size: Array) -> Float[Array, " d"]:
         """A step on the whole, `gradient` being that of the records' part, and the projection onto the ball."""
@@ -61,7 +62,16 @@ class Subproblem(eqx.Module):
 
 
 class Subsolver(eqx.Module):
-    """A private method for a strongly convex subproblem; each record of the chunk spends the whole budget on it."""
+    r"""A private method for a strongly convex subproblem; each record of the chunk spends the whole budget on it.
+
+    It starts at the centre found before, where the paper starts at $w_0$ again: that is as private, and nearer. Step
+    sizes and weights have the modulus $\Lambda$ of the subproblem where the paper's theorem has
+    $\lambda_t = \Lambda + \lambda$.
+    """
+
+    def least_regularisation(self, records: int, smoothness: float) -> float:
+        r"""The least $\lambda$ with which the theorem uses this solver on so many records."""
+        return 0.0
 
     @abc.abstractmethod
     def solve(
@@ -76,7 +86,8 @@ class Subsolver(eqx.Module):
 class NoisyGradientSolver(Subsolver):
     r"""Projected gradient descent on the chunk with noise, and an average that favours later iterates.
 
-    $K = \max\{\kappa\log\kappa, \frac{m^2}{dz^2}(1 + (\Lambda R/L_0)^2)\}$ steps with $\kappa = (L_1+\Lambda)/\Lambda$,
+    $K = \max\{\kappa\log\kappa, \frac{m^2}{dz^2}(1 + (G/L_0)^2)\}$ steps with $\kappa = (L_1+\Lambda)/\Lambda$ and
+    $G = \lVert\Lambda w_0 - C\rVert + \Lambda R$, a Lipschitz constant of the regularisers on the ball,
     step size $\min\{\log K/(\Lambda K), 1/(L_1+\Lambda)\}$, noise of deviation $z\sqrt K L_0/m$, and weights
     proportional to $(1-\eta\Lambda)^{-k}$ on the iterates $w_1,\dots,w_K$. The second term of $K$, where the noise
     outweighs the error of the descent, is the paper's with its constant replaced by what $z$ says.
@@ -95,7 +106,8 @@ class NoisyGradientSolver(Subsolver):
         """$K$."""
         condition = (task.smoothness + task.modulus) / task.modulus
         statistical = (task.rows.size / multiplier) ** 2 / dimension
-        statistical *= 1.0 + (task.modulus * task.radius / task.lipschitz) ** 2
+        steepest = jnp.linalg.norm(task.modulus * task.centre - task.pull) + task.modulus * task.radius
+        statistical *= 1.0 + (steepest / task.lipschitz) ** 2
         wanted = jnp.maximum(condition * jnp.log(condition), statistical)
         return jnp.asarray(jnp.clip(jnp.ceil(wanted), 2, self.most_iterations))
 
@@ -125,23 +137,27 @@ class NoisyGradientSolver(Subsolver):
 class PhasedSolver(Subsolver):
     r"""One pass of SGD in phases of $m/2^k$ records with steps $\eta/4^k$, each phase's average published with noise.
 
-    Replacing a record moves the average of a phase by at most $2L_0\eta_k$, as long as $\eta_k \le 2/(L_1+\Lambda)$:
-    noise of deviation $zL_0\eta_k$ is enough. $\eta = \min\{\frac{R}{L_0}\min\{4/\sqrt m, 1/(z\sqrt d)\},
-    1/(L_1+\Lambda)\}$. Takes time linear in the records.
+    $\eta = \min\{\log m/(\Lambda m), 1/(L_1+\Lambda)\}$, phases $k < \lceil\log_2m\rceil$, and weights proportional to
+    $(1-\eta\Lambda)^{-j}$ on the iterates of a phase. Replacing a record moves such an average by at most $2L_0\eta_k$,
+    as long as records' losses are convex and $\eta_k \le 2/(L_1+\Lambda)$, so noise of deviation $zL_0\eta_k$ will do.
+    Takes time linear in the records, and wants $\lambda \ge L_1\log(n)/n$.
 
-    **Source**: arXiv:2206.00846, Algorithm 5, after V. Feldman, T. Koren, K. Talwar, arXiv:2005.04763.
+    **Source**: arXiv:2206.00846, Algorithms 5 and 6 with Theorem 5.1, after V. Feldman, T. Koren, K. Talwar,
+    arXiv:2005.04763.
     """
+
+    def least_regularisation(self, records: int, smoothness: float) -> float:
+        r"""$L_1\log(n)/n$."""
+        return smoothness * math.log(records) / records
 
     def solve(
         self, task: Subproblem, w: Float[Array, " d"], multiplier: Scalar, key: Key[Array, ""]
     ) -> tuple[Float[Array, " d"], Array]:
         """The last phase's published average."""
         size = task.rows.size
-        ratio = task.radius / task.lipschitz
-        base = ratio * jnp.minimum(4.0 / math.sqrt(size), 1.0 / (multiplier * math.sqrt(w.size)))
-        base = jnp.minimum(base, 1.0 / (task.smoothness + task.modulus))
+        base = jnp.minimum(math.log(size) / (task.modulus * size), 1.0 / (task.smoothness + task.modulus))
         used = 0
-        for phase in range(1, max(2, int(math.log2(size)) + 1)):
+        for phase in range(1, max(2, math.ceil(math.log2(size)))):
             length = max(1, size // 2**phase)
             step_size = base / 4.0**phase
 
@@ -150,7 +166,8 @@ class PhasedSolver(Subsolver):
                 return after, after
 
             _, iterates = jax.lax.scan(one, w, task.rows[used : used + length])
-            average = iterates.mean(axis=0)
+            weights = (1.0 - base * task.modulus) ** jnp.arange(length - 1.0, -1.0, -1.0, w.dtype)
+            average = weights @ iterates / weights.sum()
             deviation = multiplier * task.lipschitz * step_size
             w = average + gaussian(jax.random.fold_in(key, phase), average, deviation)
             used += length
@@ -183,7 +200,8 @@ class RecursiveRegularization(PrivateMethod[RecursiveState]):
     - `noise_multiplier`: $z$, of a single release that spends the whole budget; see `unit_noise`.
     - `chunk`: the records of a phase.
     - `solver`: `NoisyGradientSolver` (optimal rate) or `PhasedSolver` (linear time).
-    - `clip`: clip gradients of records to $L_0$.
+    - `clip`: clip gradients of records to $L_0$; not with `PhasedSolver`, whose privacy rests on convex losses, which
+      clipped ones need not be.
     - `steps`: $T$.
 
     **Raises** `TypeError` or `ValueError` naming the argument.
@@ -208,6 +226,8 @@ class RecursiveRegularization(PrivateMethod[RecursiveState]):
         validation.integer("chunk", self.chunk, low=1)
         if not isinstance(self.solver, Subsolver):
             raise TypeError(f"solver: expected a Subsolver, got {type(self.solver).__name__}")
+        if self.clip and isinstance(self.solver, PhasedSolver):
+            raise ValueError("clip: clipped losses need not be convex, on which the privacy of PhasedSolver rests")
 
     @classmethod
     def theory(
@@ -223,8 +243,8 @@ class RecursiveRegularization(PrivateMethod[RecursiveState]):
     ) -> RecursiveRegularization:
         r"""The method with the settings of Theorem 5.1, its noise found by the accountant.
 
-        $\lambda = \frac{L_0^2}{L_1R^2}\min\{\frac1n, \frac{d}{(n\varepsilon)^2}\}$ and
-        $T = \lfloor\log_2(L_1/\lambda)\rfloor$ phases of $\lfloor n/T\rfloor$ records.
+        $\lambda = \frac{L_0^2}{L_1R^2}\min\{\frac1n, \frac{d}{(n\varepsilon)^2}\}$, at least $L_1\log(n)/n$ with
+        `PhasedSolver`, and $T = \lfloor\log_2(L_1/\lambda)\rfloor$ phases of $\lfloor n/T\rfloor$ records.
 
         **Arguments**
 
@@ -242,7 +262,9 @@ class RecursiveRegularization(PrivateMethod[RecursiveState]):
         multiplier = calibrate([Release(1.0)], epsilon, delta)
         records = problem.components
         smallest = min(1.0 / records, np.size(x0) / (records * epsilon) ** 2)
+        solver = NoisyGradientSolver() if solver is None else solver
         regularisation = lipschitz**2 / (smoothness * radius**2) * smallest
+        regularisation = max(regularisation, solver.least_regularisation(records, smoothness))
         phases = max(1, math.floor(math.log2(smoothness / regularisation)))
         if records < phases:
             raise ValueError(f"problem: {phases} phases need as many records, there are {records}")
@@ -253,7 +275,7 @@ class RecursiveRegularization(PrivateMethod[RecursiveState]):
             radius=radius,
             noise_multiplier=multiplier,
             chunk=records // phases,
-            solver=NoisyGradientSolver() if solver is None else solver,
+            solver=solver,
             clip=clip,
             steps=phases,
         )

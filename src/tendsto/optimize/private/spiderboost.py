@@ -16,7 +16,7 @@ from tendsto import validation
 from tendsto.iteration import Cost, Scalar, hyperparameter
 from tendsto.optimize.private.accounting import Adjacency, Release, calibrate, poisson_release, unit_noise
 from tendsto.optimize.private.estimators import RecordMean, gaussian, is_anchor, variation_deviation
-from tendsto.optimize.private.method import PrivateMethod, PrivateState, Whole, sensitivity_constants
+from tendsto.optimize.private.method import PrivateMethod, PrivateState, Whole, sensitivity_constants, whole
 
 _ALL = RecordMean()
 
@@ -69,7 +69,7 @@ class PrivateSpiderBoost(PrivateMethod[SpiderBoostState]):
             validation.positive(name, getattr(self, name))
         for name in ("anchor_deviation", "variation_deviation", "variation_ceiling"):
             validation.real(name, getattr(self, name), low=0.0, high=np.finfo(np.float64).max)
-        validation.real("period", self.period, low=1)
+        whole("period", self.period)
 
     @classmethod
     def calibrated(
