@@ -6,28 +6,27 @@ import json
 import math
 from pathlib import Path
 from types import ModuleType
-from typing import TYPE_CHECKING, Annotated, NoReturn
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+from tendsto.cli_options import AsJson, Cluster, Workers, clear_failures, cores, stop
 
 if TYPE_CHECKING:
     from tendsto.constants import Find
 
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, one object a line.")]
+Degree = Annotated[str, typer.Option(metavar="A,B", help="Largest degrees of a(n) and b(n).")]
+Largest = Annotated[int, typer.Option("--box", help="Largest absolute value of a coefficient.", min=1)]
 
 
 def discover(
     constant: Annotated[str, typer.Argument(help="The constant to look for, such as pi or zeta3; or `any`.")],
-    degree: Annotated[str, typer.Option(metavar="A,B", help="Largest degrees of a(n) and b(n).")] = "1,2",
-    box: Annotated[int, typer.Option(help="Largest absolute value of a coefficient.", min=1)] = 3,
+    degree: Degree = "1,2",
+    box: Largest = 3,
     depth: Annotated[int, typer.Option(help="Depth at which the factorial reduction must show.", min=120)] = 480,
     out: Annotated[Path, typer.Option(help="Parquet file of the finds.", dir_okay=False)] = Path("formulas.parquet"),
-    workers: Annotated[
-        int | None, typer.Option(help="Processes on this machine.", min=1, show_default="one a core")
-    ] = None,
-    cluster: Annotated[
-        str | None, typer.Option(metavar="ADDRESS", help="Dask scheduler to run on, tcp://host:8786.")
-    ] = None,
+    workers: Workers = None,
+    cluster: Cluster = None,
     as_json: AsJson = False,
 ) -> None:
     """Search polynomial continued fractions for formulas of a constant; run again to go on after Ctrl-C.
@@ -36,10 +35,8 @@ def discover(
     """
     degree_a, degree_b = _degrees(degree)
     constants = _load()
-    from joblib import cpu_count
-
     if constant not in ("any", *constants.LIBRARY):
-        _stop(f"{constant!r} is not one of any, {', '.join(constants.LIBRARY)}")
+        stop(f"{constant!r} is not one of any, {', '.join(constants.LIBRARY)}")
     told = 0
 
     def tell(find: Find) -> None:
@@ -48,21 +45,16 @@ def discover(
             told += 1
             typer.echo(json.dumps(_plain(find)) if as_json else f"{find.formula} = {find.relation}")
 
-    try:
+    with clear_failures(f"what was found is in {out}, run again to go on"):
         table = constants.discover(
             constants.Box(degree_a, degree_b, box),
             None if constant == "any" else [constant],
             out=out,
             depth=depth,
-            workers=workers or int(cpu_count()),
+            workers=workers or cores(),
             cluster=cluster,
             on_find=tell,
         )
-    except KeyboardInterrupt:
-        typer.echo(f"tendsto: interrupted; what was found is in {out}, run again to go on", err=True)
-        raise typer.Exit(130) from None
-    except (ValueError, OSError, RuntimeError, ImportError) as error:
-        _stop(str(error))
     typer.echo(f"{told} told, {len(table)} fractions with factorial reduction in {out}", err=as_json)
 
 
@@ -80,14 +72,14 @@ def identify(
     constants = _load()
     for name in constant or ():
         if name not in constants.LIBRARY:
-            _stop(f"--constant: {name!r} is not one of {', '.join(constants.LIBRARY)}")
+            stop(f"--constant: {name!r} is not one of {', '.join(constants.LIBRARY)}")
     if (digits is None) == (a is None) or (a is None) != (b is None):
-        _stop("give the digits of a number, or a fraction with --a and --b")
+        stop("give the digits of a number, or a fraction with --a and --b")
     try:
         value = digits if a is None or b is None else constants.PCF(_integers("--a", a), _integers("--b", b))
         found = constants.identify(value, [constants.LIBRARY[name] for name in constant] if constant else None)
     except ValueError as error:
-        _stop(str(error))
+        stop(str(error))
     if as_json:
         named = {"relation": str(found), "latex": found.to_latex(), "digits": found.digits} if found else {}
         typer.echo(json.dumps({"value": str(value), "relation": None} | named))
@@ -110,7 +102,7 @@ def field(
     try:
         known = constants.known_field(name)
     except (KeyError, ValueError) as error:
-        _stop(str(error.args[0]))
+        stop(str(error.args[0]))
     if scan:
         table = constants.scan_directions(known.field, largest=largest, steps=steps, limit=known.limit(3 * steps + 50))
         if out is not None:
@@ -134,12 +126,99 @@ def field(
     typer.echo(f"limit from (1, 1): {plain['limit']} = {plain['digits']}")
 
 
+formulas = typer.Typer(
+    help="Build a data set of continued fractions by how they converge, and cluster it by constant.",
+    no_args_is_help=True,
+)
+
+
+@formulas.command(epilog="Example: tendsto formulas build --degree 2,2 --box 3 --depth 1000 --out metrics.parquet")
+def build(
+    degree: Degree = "1,2",
+    box: Largest = 3,
+    depth: Annotated[int, typer.Option(help="Depth of the convergent in place of the limit.", min=112)] = 2000,
+    out: Annotated[Path, typer.Option(help="Parquet file of the metrics.", dir_okay=False)] = Path("metrics.parquet"),
+    threshold: Annotated[float, typer.Option(help="Factorial growth that counts as none.", min=0.0)] = 0.25,
+    reduced_only: Annotated[
+        bool, typer.Option("--reduced-only", help="Do not measure fractions whose factorial growth cannot cancel.")
+    ] = False,
+    workers: Workers = None,
+    cluster: Cluster = None,
+    as_json: AsJson = False,
+) -> None:
+    """Measure how all fractions of a box converge; run again to go on after Ctrl-C.
+
+    No constant is looked at. Fractions that stand for the same number as another of the box are left out.
+    """
+    degree_a, degree_b = _degrees(degree)
+    constants = _load()
+    import pandas as pd
+
+    with clear_failures(f"what is done is kept beside {out}, run again to go on"):
+        whole = constants.Box(degree_a, degree_b, box)
+        constants.build_metrics(
+            whole,
+            out=out,
+            depth=depth,
+            factorial_threshold=threshold,
+            reduced_only=reduced_only,
+            workers=workers or cores(),
+            cluster=cluster,
+        )
+        status = pd.read_parquet(out, columns=["status"])["status"].value_counts()
+    if as_json:
+        typer.echo(json.dumps({"out": str(out), "box": whole.size, "rows": int(status.sum()), **status.to_dict()}))
+        return
+    for name, count in status.items():
+        typer.echo(f"{count:>12,}  {name}")
+    typer.echo(f"{status.sum():,} of the {whole.size:,} fractions of the box in {out}, no two known to be the same")
+
+
+@formulas.command(epilog="Example: tendsto formulas cluster metrics.parquet --json")
+def cluster(
+    table: Annotated[
+        Path, typer.Argument(metavar="FILE", help="Metrics that build wrote.", exists=True, dir_okay=False)
+    ],
+    as_json: AsJson = False,
+) -> None:
+    """Cluster a data set, and name the clusters by the known formulas in them or by a few integer relations.
+
+    Takes part what reduces factorially, converges exponentially, and is no rational number. JSON tells the formulas.
+    """
+    constants = _load()
+    import pandas as pd
+
+    with clear_failures("nothing is kept"):
+        rows = constants.reducing(pd.read_parquet(table))
+        found = constants.label_clusters(rows)
+    clusters = sorted(found.clusters, key=lambda it: -len(it.members))
+    if as_json:
+        for each in clusters:
+            members = rows.iloc[each.members]
+            plain = {
+                "constant": each.constant.name,
+                "evidence": each.evidence,
+                "verified": each.verified,
+                "formulas": [
+                    {"a": a.tolist(), "b": b.tolist()} for a, b in zip(members["a"], members["b"], strict=True)
+                ],
+            }
+            typer.echo(json.dumps(plain))
+    elif clusters:
+        typer.echo(found.to_frame().sort_values("members", ascending=False, kind="stable").to_string(index=False))
+    inside = sum(len(it.members) for it in clusters)
+    typer.echo(
+        f"{len(clusters)} clusters hold {inside} of {len(rows)} formulas, from {found.relations} integer relations",
+        err=as_json,
+    )
+
+
 def _load() -> ModuleType:
     """The constants room, or a line that says what brings it."""
     try:
         from tendsto import constants
     except ImportError as error:
-        _stop(str(error))
+        stop(str(error))
     return constants
 
 
@@ -151,7 +230,7 @@ def _plain(find: Find) -> dict[str, object]:
 def _degrees(text: str) -> tuple[int, int]:
     found = _integers("--degree", text)
     if len(found) != 2:
-        _stop(f"--degree: expected two numbers such as 1,2, got {text!r}")
+        stop(f"--degree: expected two numbers such as 1,2, got {text!r}")
     return found[0], found[1]
 
 
@@ -159,9 +238,4 @@ def _integers(name: str, text: str) -> list[int]:
     try:
         return [int(part) for part in text.split(",")]
     except ValueError:
-        _stop(f"{name}: expected integers such as 2,1,0, got {text!r}")
-
-
-def _stop(message: str) -> NoReturn:
-    typer.echo(f"tendsto: {message}", err=True)
-    raise typer.Exit(2)
+        stop(f"{name}: expected integers such as 2,1,0, got {text!r}")

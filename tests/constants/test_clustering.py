@@ -25,6 +25,7 @@ from tendsto.constants import (
     limit_of,
     metrics_table,
     quadratic,
+    reducing,
     split_by_eigenvalue_ratio,
 )
 
@@ -281,3 +282,23 @@ def test_a_quadratic_number_among_formulas_of_pi_is_not_called_pi():
     found = label_clusters(table, anchors=[arctangent(1)], clusterer=FormulaClusterer((("blind_delta", "growth"),)))
     assert found.labels[:7].tolist() == ["pi"] * 6 + [""]
     assert found.contradictory >= 1
+
+
+def test_candidates_reduce_and_converge_exponentially_to_no_rational_number():
+    rows = [
+        ("measured", 0.0, -5.8, True),
+        ("measured", 0.0, 2.0, True),
+        ("rational", 0.0, 2.0, False),
+        ("measured", 0.4, 2.0, False),
+        ("measured", 0.0, -1.0, False),
+        ("measured", 0.0, math.inf, False),
+        ("no limit", math.nan, math.nan, False),
+        ("measured", 0.0, 1.5, True),
+    ]
+    table = pd.DataFrame(rows, columns=["status", "factorial_growth", "eigenvalue_ratio", "kept"])
+    found = reducing(table)
+    pd.testing.assert_frame_equal(found, table[table["kept"]].reset_index(drop=True))
+    with pytest.raises(ValueError, match="table: has no column status"):
+        reducing(table.drop(columns="status"))
+    with pytest.raises(TypeError, match="expected a table of metrics"):
+        reducing(rows)

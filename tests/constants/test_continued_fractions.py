@@ -110,7 +110,7 @@ def test_delta_needs_a_limit_it_can_tell_from_the_convergent():
         PCF([1, 2], [-1, 5]).delta(3)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     st.lists(st.integers(-6, 6), min_size=1, max_size=3).filter(any),
     st.lists(st.integers(-6, 6), min_size=1, max_size=5).filter(any),

@@ -9,6 +9,7 @@ import sympy
 from sympy import Matrix, Rational
 
 from tendsto.constants import (
+    LIBRARY,
     ConservativeMatrixField,
     Moebius,
     NotConservative,
@@ -294,3 +295,12 @@ def test_moebius_maps_compose_and_invert():
         Moebius(1, 2, 2, 4)
     with pytest.raises(TypeError, match="exact rational"):
         Moebius(0.5, 1, 0, 1)
+
+
+def test_the_field_of_e_holds_gompertz_constant():
+    """Where x + y stays the same; convergence is too slow there for a rigorous ball."""
+    across = known_field("e").field.trajectory((1, -1), (1, 0))
+    with flint.ctx.workdps(60):
+        value = across.convergent(600)
+        expected = 1 - 1 / LIBRARY["gompertz"].value()
+        assert abs(flint.arb(value.p) / value.q - expected) < 1e-40

@@ -9,12 +9,13 @@ for _package in ("flint", "sympy"):
 
 from tendsto.constants.anchors import ANCHORS, Anchor, arctangent, area_tangent, quadratic
 from tendsto.constants.boxes import Box
-from tendsto.constants.clustering import PLANES, FormulaClusterer, split_by_eigenvalue_ratio
+from tendsto.constants.clustering import PLANES, FormulaClusterer, reducing, split_by_eigenvalue_ratio
 from tendsto.constants.continued_fractions import PCF, Convergent, FactorialReduction, NoLimit
 from tendsto.constants.direction_scans import plot_scan, primitive_directions, scan_directions
 from tendsto.constants.dynamics import (
     Metrics,
     blind_delta,
+    build_metrics,
     eigenvalue_ratio,
     metrics,
     metrics_part,
@@ -67,6 +68,7 @@ __all__ = [
     "arctangent",
     "area_tangent",
     "blind_delta",
+    "build_metrics",
     "certify",
     "confirm",
     "conjecture",
@@ -91,6 +93,7 @@ __all__ = [
     "primitive_directions",
     "promising",
     "quadratic",
+    "reducing",
     "scan_directions",
     "screen",
     "search_part",

@@ -104,6 +104,28 @@ class FormulaClusterer(ClusterMixin, BaseEstimator):  # type: ignore[misc]
         return assigned
 
 
+def reducing(table: pd.DataFrame) -> pd.DataFrame:
+    r"""Those rows of a table of metrics that reduce factorially and converge exponentially, to no rational number.
+
+    They are the candidates for formulas of constants: $\eta' = 0$ and $1 < |r| < \infty$.
+
+    **Returns** the rows, numbered anew.
+
+    **Raises** `TypeError` or `ValueError` for what is no table, or lacks a column.
+    """
+    require_columns("table", table, {"status", "factorial_growth", "eigenvalue_ratio"})
+    kept = (table["status"] == "measured") & (table["factorial_growth"] == 0.0)
+    rows: pd.DataFrame = table[kept & exponential(table["eigenvalue_ratio"])].reset_index(drop=True)
+    return rows
+
+
+def exponential(ratios: pd.Series) -> NDArray[np.bool_]:
+    r"""Whether each ratio of eigenvalues is one of exponential convergence, $1 < |r| < \infty$."""
+    size = ratios.abs().to_numpy(dtype=np.float64)
+    converging: NDArray[np.bool_] = (size > 1 + 1e-9) & np.isfinite(size)
+    return converging
+
+
 def split_by_eigenvalue_ratio(table: pd.DataFrame, labels: NDArray[np.intp]) -> NDArray[np.intp]:
     r"""Split clusters whose members differ in the ratio $r$ of their eigenvalues, sign included.
 

@@ -9,18 +9,23 @@ from __future__ import annotations
 import dataclasses
 import functools
 import math
+import os
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import closing
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal, Protocol
 
 import flint
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 from numpy.typing import NDArray
 
 from tendsto import validation
 from tendsto.constants.boxes import Box, representatives
 from tendsto.constants.continued_fractions import PCF, Convergent
+from tendsto.constants.parts import COEFFICIENTS, Parts, Unit
 from tendsto.constants.polynomials import log
 from tendsto.constants.screening import promising
 
@@ -75,7 +80,14 @@ class Metrics:
     predicted_delta: float = math.nan
 
 
-COLUMNS = ("a", "b", *(field.name for field in dataclasses.fields(Metrics)))
+_SCHEMA = pa.schema(
+    {
+        **COEFFICIENTS,
+        "status": pa.string(),
+        **{field.name: pa.float64() for field in dataclasses.fields(Metrics)[1:]},
+    }
+)
+COLUMNS = tuple(_SCHEMA.names)
 """The columns of a table of metrics."""
 
 
@@ -283,9 +295,7 @@ def metrics_table(
     return _table([(formula, measure(formula)) for formula in formulas])
 
 
-def metrics_part(
-    box: Box, depth: int, factorial_threshold: float, reduced_only: bool, unit: tuple[int, int]
-) -> pd.DataFrame:
+def metrics_part(box: Box, depth: int, factorial_threshold: float, reduced_only: bool, unit: Unit) -> pd.DataFrame:
     """The metrics of the fractions of `box` numbered from `unit[0]` to `unit[1]` - 1: what one worker does.
 
     Fractions that stand for the same number as another of the box (`boxes.representatives`) have no row.
@@ -301,13 +311,62 @@ def metrics_part(
     rows = []
     for a_row, b_row, wanted in zip(a.tolist(), b.tolist(), measured.tolist(), strict=True):
         formula = PCF(a_row, b_row)
-        rows.append(
-            (
-                formula,
-                measure(formula) if wanted else Metrics("unreduced"),
-            )
-        )
+        rows.append((formula, measure(formula) if wanted else Metrics("unreduced")))
     return _table(rows)
+
+
+def build_metrics(
+    box: Box,
+    *,
+    out: str | os.PathLike[str],
+    depth: int = 2000,
+    factorial_threshold: float = 0.25,
+    reduced_only: bool = False,
+    unit: int = 5000,
+    workers: int = 1,
+    cluster: str | None = None,
+    progress: bool | None = None,
+) -> Path:
+    """Write the metrics of a whole box to a Parquet file; keep every part as it lands.
+
+    Parts are kept beside `out` in a folder until all are there. A build that was stopped or killed goes on from there,
+    to the same bytes; a part that cannot be read any more is computed again; one that is complete returns at once.
+    Neither the box nor the table is ever in memory as a whole.
+
+    **Arguments**
+
+    - `box`: what to measure; fractions that stand for the same number as another of the box have no row.
+    - `out`: the Parquet file to write, columns `COLUMNS`, in the order of the box.
+    - `depth`, `factorial_threshold`: as for `metrics`; the threshold by default the safer one.
+    - `reduced_only`: as for `metrics_part`.
+    - `unit`: fractions a part.
+    - `workers`, `cluster`: processes here, or the address of a Dask scheduler.
+    - `progress`: show a progress bar; by default on a terminal.
+
+    **Returns** the path of the file, for `pandas.read_parquet`.
+
+    **Raises** `TypeError` or `ValueError` naming the argument, or if the folder beside `out` holds parts of another
+    build; `OSError` if there is no room by the end; `RuntimeError` if a part failed on every try. `KeyboardInterrupt`
+    passes through, and leaves the parts.
+    """
+    validation.integer("depth", depth, low=112)
+    validation.real("factorial_threshold", factorial_threshold, low=0.0)
+    settings = {
+        "table": "metrics",
+        **vars(box),
+        "depth": depth,
+        "factorial_threshold": factorial_threshold,
+        "reduced_only": reduced_only,
+    }
+    parts = Parts(out, settings, _SCHEMA, box.size, unit)
+    if not parts.is_gathered():
+        call = functools.partial(metrics_part, box, depth, factorial_threshold, reduced_only)
+        with closing(parts.compute(call, lambda it: it, workers=workers, cluster=cluster, progress=progress)) as landed:
+            for _ in landed:
+                pass
+        parts.gather()
+    parts.remove()
+    return Path(out)
 
 
 def _table(rows: Sequence[tuple[PCF, Metrics]]) -> pd.DataFrame:

@@ -16,6 +16,7 @@ from tendsto.constants.rational_matrices import rational, to_rational
 
 x, y = sympy.symbols("x y")
 _HALF = Rational(1, 2)
+_QUARTER = Rational(1, 4)
 _ONES = (sympy.Integer(1), sympy.Integer(1))
 
 
@@ -31,7 +32,7 @@ class KnownField:
     - `name`: of the constant that gives the field its name.
     - `field`: the field.
     - `limits`: the closed form for each starting point. From $(1, 1)$ it is a Moebius image of the constant; from
-      points shifted by a half other constants appear.
+      points shifted by a half or a quarter other constants appear.
     """
 
     name: str
@@ -202,6 +203,8 @@ def _zeta2() -> KnownField:
         _ONES: 2 * (1 / zeta(2) - 1),
         (_ONES[0], _HALF): 1 / (4 * Catalan) - Rational(3, 2),
         (_HALF, _ONES[1]): 4 / pi**2 - _HALF,
+        (_QUARTER, _ONES[1]): 2 / (pi**2 + 8 * Catalan) - Rational(1, 8),
+        (3 * _QUARTER, _ONES[1]): 2 / (pi**2 - 8 * Catalan) - Rational(9, 8),
     }
     return KnownField("zeta2", field, limits)
 
@@ -210,7 +213,14 @@ def _zeta3() -> KnownField:
     field = ConservativeMatrixField.from_ffbar(
         x**3 + 2 * x**2 * y + 2 * x * y**2 + y**3, -(x**3) + 2 * x**2 * y - 2 * x * y**2 + y**3
     )
-    return KnownField("zeta3", field, {_ONES: 1 / zeta(3) - 1, (_ONES[0], _HALF): 1 / (7 * zeta(3)) - _HALF})
+    # From (1, y) it is the Hurwitz zeta function at y that the limit belongs to.
+    limits = {
+        _ONES: 1 / zeta(3) - 1,
+        (_ONES[0], _HALF): 1 / (7 * zeta(3)) - _HALF,
+        (_ONES[0], _QUARTER): 1 / (28 * zeta(3) + pi**3) - Rational(5, 8),
+        (_ONES[0], 3 * _QUARTER): 1 / (28 * zeta(3) - pi**3) - Rational(5, 8),
+    }
+    return KnownField("zeta3", field, limits)
 
 
 _KNOWN = {"ln2": _ln2, "e": _e, "pi": _pi, "zeta2": _zeta2, "zeta3": _zeta3, "symmetric pi": _symmetric_pi}

@@ -7,30 +7,22 @@ be searched anywhere, in any order, with nothing to share (arXiv:2308.11829).
 from __future__ import annotations
 
 import functools
-import json
 import math
 import os
-import shutil
-import warnings
 from collections.abc import Callable, Sequence
 from contextlib import closing
 from dataclasses import dataclass
-from importlib import metadata
-from pathlib import Path
 
 import pandas as pd
+import pyarrow as pa
 
 from tendsto import validation
 from tendsto.constants.boxes import Box, convergent, representatives, terminating
 from tendsto.constants.continued_fractions import PCF, NoLimit
 from tendsto.constants.identification import Identification, identify
 from tendsto.constants.library import LIBRARY
+from tendsto.constants.parts import COEFFICIENTS, Parts, Unit
 from tendsto.constants.screening import screen
-from tendsto.files import write_atomically
-from tendsto.iteration.pace import progress_bar
-from tendsto.workers import Failure, run_tasks
-
-_Unit = tuple[int, int]
 
 
 @dataclass(frozen=True)
@@ -55,10 +47,19 @@ class Find:
     delta: float
 
 
-_COLUMNS = {"a": object, "b": object, "limit": str, "constant": str, "relation": str, "growth": float, "delta": float}
+_SCHEMA = pa.schema(
+    {
+        **COEFFICIENTS,
+        "limit": pa.string(),
+        "constant": pa.string(),
+        "relation": pa.string(),
+        "growth": pa.float64(),
+        "delta": pa.float64(),
+    }
+)
 
 
-def search_part(box: Box, depth: int, constants: Sequence[str], unit: _Unit) -> list[Find]:
+def search_part(box: Box, depth: int, constants: Sequence[str], unit: Unit) -> list[Find]:
     """The finds among the fractions of `box` numbered from `unit[0]` to `unit[1]` - 1: what one worker does."""
     a, b = box.coefficients(*unit)
     kept = representatives(a, b) & convergent(a, b) & ~terminating(b)
@@ -88,7 +89,7 @@ def _name(named: Identification | None) -> str:
 
 def _table(finds: Sequence[Find]) -> pd.DataFrame:
     rows = [{**vars(find), "a": list(find.formula.a), "b": list(find.formula.b)} for find in finds]
-    return pd.DataFrame(rows, columns=list(_COLUMNS)).astype(_COLUMNS)
+    return pd.DataFrame(rows, columns=_SCHEMA.names)
 
 
 def discover(
@@ -124,99 +125,25 @@ def discover(
     **Returns** a table of the finds, columns `a`, `b`, `limit`, `constant`, `relation`, `growth`, `delta`, in the order
     of the box.
 
-    **Raises** `ValueError` for an unknown constant, or if the folder beside `out` belongs to another search; `OSError`
-    if finds could not be written by the end; `RuntimeError` if a part failed on every try. `KeyboardInterrupt` passes
-    through, with what was found written to `out`.
+    **Raises** `ValueError` for an unknown constant, or if the folder beside `out` holds parts of another search;
+    `OSError` if finds could not be written by the end; `RuntimeError` if a part failed on every try.
+    `KeyboardInterrupt` passes through, with what was found written to `out`.
     """
     validation.integer("depth", depth, low=120)
-    validation.integer("unit", unit, low=1)
     names = tuple(LIBRARY if constants is None else constants)
     for name in names:
         if name not in LIBRARY:
             raise ValueError(f"constants: {name!r} is not one of {', '.join(LIBRARY)}")
-    parts = _Parts(Path(out), box, depth, unit, names)
-    units = [(start, min(start + unit, box.size)) for start in range(0, box.size, unit)]
-    open_units = [it for it in units if it not in parts.done]
-    failures = []
-    tasks = run_tasks(functools.partial(search_part, box, depth, names), open_units, workers=workers, cluster=cluster)
-    with progress_bar("fractions", box.size, progress) as report, closing(tasks):
-        done = sum(stop - start for start, stop in parts.done)
-        report(done)
-        try:
-            for (start, stop), found in tasks:
-                if isinstance(found, Failure):
-                    failures.append(f"{start} to {stop}: {found.reason}")
-                    continue
-                parts.keep((start, stop), found)
+    settings = {"table": "finds", **vars(box), "depth": depth, "constants": list(names)}
+    parts = Parts(out, settings, _SCHEMA, box.size, unit)
+    call = functools.partial(search_part, box, depth, names)
+    try:
+        with closing(parts.compute(call, _table, workers=workers, cluster=cluster, progress=progress)) as landed:
+            for finds in landed:
                 if on_find is not None:
-                    for find in found:
+                    for find in finds:
                         on_find(find)
-                done += stop - start
-                report(done)
-        finally:
-            table = parts.collect()
-    if failures:
-        raise RuntimeError(f"these parts failed, run again to try them once more: {'; '.join(failures)}")
-    parts.finish()
-    return table
-
-
-class _Parts:
-    """The parts of a search on disk, one Parquet file each, and those that the disk had no room for."""
-
-    def __init__(self, out: Path, box: Box, depth: int, unit: int, names: Sequence[str]) -> None:
-        self.out = out
-        self.folder = out.with_name(f".{out.name}.parts")
-        self.done: dict[_Unit, pd.DataFrame] = {}
-        self.unwritten: dict[_Unit, pd.DataFrame] = {}
-        self.identity = json.dumps(
-            {
-                **vars(box),
-                "depth": depth,
-                "unit": unit,
-                "constants": sorted(names),
-                "version": metadata.version("tendsto"),
-            }
-        )
-        self._resume()
-
-    def _resume(self) -> None:
-        identity = self.folder / "search.json"
-        if identity.is_file() and identity.read_text(encoding="utf-8", errors="replace") != self.identity:
-            raise ValueError(f"out: {self.folder} belongs to another search; remove it, or choose another file")
-        if not identity.is_file():
-            with write_atomically(identity) as stream:
-                stream.write(self.identity.encode())
-        for path in sorted(self.folder.glob("*.parquet")):
-            try:
-                start, stop = map(int, path.stem.split("-"))
-                self.done[start, stop] = pd.read_parquet(path)[list(_COLUMNS)].astype(_COLUMNS)
-            except Exception as error:  # whatever a damaged file makes a reader raise: its part is searched again
-                warnings.warn(f"{path} cannot be read ({error}); it is searched again", RuntimeWarning, stacklevel=4)
-
-    def keep(self, unit: _Unit, finds: list[Find]) -> None:
-        """Keep a part; with the disk full, in memory until there is room."""
-        self.done[unit] = self.unwritten[unit] = _table(finds)
-        try:
-            self._write()
-        except OSError as error:
-            warnings.warn(f"{error}; what was found is kept in memory", RuntimeWarning, stacklevel=3)
-
-    def _write(self) -> None:
-        for unit, table in list(self.unwritten.items()):
-            with write_atomically(self.folder / "{}-{}.parquet".format(*unit)) as stream:
-                table.to_parquet(stream, index=False)
-            del self.unwritten[unit]
-
-    def collect(self) -> pd.DataFrame:
-        """All finds so far in the order of the box, written to the file that was asked for."""
-        parts = (self.done[unit] for unit in sorted(self.done))
-        table = pd.concat([_table([]), *parts], ignore_index=True)
-        self._write()
-        with write_atomically(self.out) as stream:
-            table.to_parquet(stream, index=False)
-        return table
-
-    def finish(self) -> None:
-        """Remove the parts, which are all in the file now."""
-        shutil.rmtree(self.folder, ignore_errors=True)
+    finally:
+        parts.gather()
+    parts.remove()
+    return pd.read_parquet(out)

@@ -228,17 +228,17 @@ def _links(digits: int, shifted: bool) -> Finding:
 
 
 @claim(
-    statement=r"Shifted by one half, a field carries other constants: that of $\pi^2$ Catalan's constant, that of "
-    r"$\ln 2$ the number $\pi$",
+    statement=r"Shifted by fractions, a field carries other constants: that of $\pi^2$ Catalan's constant, that of "
+    r"$\zeta(3)$ the number $\pi^3$, that of $\ln 2$ the number $\pi$",
     source="Section 3",
     evidence="certified",
 )
-def half_integers_link_constants(budget: Budget) -> Finding:
+def shifts_link_constants(budget: Budget) -> Finding:
     """Rigorous balls around the limits from shifted points and the closed forms found for them."""
     return _links(budget.pick(50, 200, 300), shifted=True)
 
 
-@half_integers_link_constants.control
+@shifts_link_constants.control
 def without_the_shift(budget: Budget) -> Finding:
     """The same closed forms against the limits from (1, 1)."""
     return _links(budget.pick(50, 200, 300), shifted=False)
