@@ -1,0 +1,1 @@
+"""Methods for many clients, beside their peers."""
