@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal, Protocol, runtime_checkable
 
 Outcome = Literal["accepted", "rejected", "refused", "timed out", "out of memory", "crashed"]
 
 
-class NotInstalled(Exception):
+class NotInstalled(RuntimeError):
     """Raised when a proof assistant is missing; its message says how to get it ("needs Rocq: apt install coq")."""
 
 
@@ -96,4 +96,99 @@ class ProofAssistant(Protocol):
 
         **Raises** `ValueError` or `TypeError` for arguments that are no source, names, statements or limits.
         """
+        ...
+
+
+@dataclass(frozen=True)
+class Goal:
+    """What is left to prove, and from what.
+
+    **Arguments**
+
+    - `hypotheses`: names with their types (and bodies, `x := 3 : nat`), in order; a name is listed once.
+    - `conclusion`: what is to be proved.
+    """
+
+    hypotheses: tuple[tuple[str, str], ...]
+    conclusion: str
+
+    def __str__(self) -> str:
+        return "\n".join([*(f"{name} : {what}" for name, what in self.hypotheses), f"⊢ {self.conclusion}"])
+
+
+@dataclass(frozen=True)
+class Opening:
+    """Where a proof begins.
+
+    **Arguments**
+
+    - `before`: the sentences of the file up to the theorem.
+    - `statement`: the sentence that states it, `Theorem t : forall n, n + 0 = n.`
+    """
+
+    before: tuple[str, ...]
+    statement: str
+
+
+@dataclass(frozen=True)
+class State:
+    """A proof under way: an immutable value, whatever the assistant's process has done since.
+
+    **Arguments**
+
+    - `opening`: the theorem, where it stands.
+    - `path`: the tactics that led here.
+    - `goals`: what is left, the one that the next tactic acts on first.
+    - `text`: the goals as the assistant prints them, without the numbers that change from run to run. Two states
+      of one theorem with the same text are the same to a search.
+    - `finished`: the assistant has accepted the proof, its end included.
+    - `given_up`: a tactic has left a goal unproved (`admit`).
+    - `messages`: what the assistant said while the last tactic ran; two states that differ in it alone are equal.
+    """
+
+    opening: Opening
+    path: tuple[str, ...]
+    goals: tuple[Goal, ...]
+    text: str
+    finished: bool = False
+    given_up: bool = False
+    messages: str = field(default="", compare=False)
+
+
+@dataclass(frozen=True)
+class Failure:
+    """Why a tactic led nowhere.
+
+    **Arguments**
+
+    - `kind`: `error` (the assistant does not accept it), `refused` (it is no single tactic, or a command that
+      reads, writes or runs something), `timed out`, or `crashed` (the process died: out of memory, a bug). Only
+      an error shows that the tactic cannot work here.
+    - `message`: what the assistant said.
+    """
+
+    kind: Literal["error", "refused", "timed out", "crashed"]
+    message: str
+
+
+class ProofSession(Protocol):
+    """A conversation with a proof assistant, one tactic at a time, about states that stay what they are."""
+
+    def start(self, before: str, statement: str, *, seconds: float = 600.0) -> State | Failure:
+        """The state at the beginning of a proof.
+
+        **Arguments**
+
+        - `before`: the file up to the theorem; it is trusted.
+        - `statement`: the sentence that states the theorem, or opens the goal; trusted as well.
+        - `seconds`: wall time for what is not yet loaded.
+        """
+        ...
+
+    def run(self, state: State, tactic: str, *, seconds: float = 10.0) -> State | Failure:
+        """What one tactic makes of a state; the tactic is not trusted."""
+        ...
+
+    def close(self) -> None:
+        """End the process; the next call starts another."""
         ...

@@ -25,7 +25,7 @@ SHOWN = 2**20
 
 Status = Literal["exited", "timed out", "killed"]
 
-_SYSTEM = ("/usr", "/bin", "/lib", "/lib64", "/etc/ld.so.cache", "/etc/ocamlfind.conf")
+_SYSTEM = ("/usr", "/bin", "/lib", "/lib64", "/etc/ld.so.cache", "/etc/alternatives", "/etc/ocamlfind.conf")
 
 
 @dataclass(frozen=True)
@@ -86,16 +86,13 @@ class Sandbox:
         **Raises** `ValueError` for a time that is not positive, `FileNotFoundError` if `prlimit` is missing.
         """
         positive("seconds", seconds)
-        limits = ("prlimit", f"--as={self.memory}", f"--cpu={int(seconds) + 1}", f"--fsize={FILE_SIZE}", "--core=0")
-        argv = [*self._jail(directory), *limits, *command]
-        home = str(directory)
-        environment = {"PATH": os.defpath, "HOME": home, "TMPDIR": home, "LC_ALL": "C.UTF-8"}
+        argv = self._argv(command, directory, f"--cpu={int(seconds) + 1}")
         started = time.perf_counter()
         with tempfile.TemporaryFile() as output, tempfile.TemporaryFile() as errors:
             process = subprocess.Popen(
                 argv,
                 cwd=directory,
-                env=environment,
+                env=_environment(directory),
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=errors,
@@ -108,6 +105,30 @@ class Sandbox:
                     code, expired = signal.SIGKILL, True
             status, code = _status(code, expired)
             return Run(status, code, _head(output), _head(errors), time.perf_counter() - started)
+
+    def open(self, command: Sequence[str], directory: Path) -> subprocess.Popen[bytes]:
+        """Start `command` in `directory` for a conversation: its input is a pipe, its output and errors another.
+
+        It has all limits but those on time, which are the caller's to keep: `interrupt` stops what it computes, and
+        `kill` ends it. A signal from the terminal does not reach it.
+
+        **Raises** `FileNotFoundError` if `prlimit` is missing.
+        """
+        # An interrupt goes to the whole group; the jailer ignores it, and the command may handle it again.
+        patient = ["sh", "-c", 'trap "" INT; exec "$@"', "sh", *self._argv(command, directory)]
+        return subprocess.Popen(
+            patient,
+            cwd=directory,
+            env=_environment(directory),
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+
+    def _argv(self, command: Sequence[str], directory: Path, *more: str) -> list[str]:
+        limits = ["prlimit", f"--as={self.memory}", f"--fsize={FILE_SIZE}", "--core=0", *more]
+        return [*self._jail(directory), *limits, *command]
 
     def _jail(self, directory: Path) -> list[str]:
         if _jailer() == "unshare":
@@ -136,15 +157,35 @@ def _jailer() -> str:
     return ""
 
 
+def interrupt(process: subprocess.Popen[bytes]) -> None:
+    """Ask the command of an opened process to stop what it computes, as Ctrl-C would."""
+    with suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGINT)
+
+
+def kill(process: subprocess.Popen[bytes]) -> None:
+    """End an opened process and all that it started."""
+    with suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    for pipe in (process.stdin, process.stdout):
+        if pipe is not None:
+            with suppress(BrokenPipeError):
+                pipe.close()
+
+
 @contextmanager
 def _killed_whole(process: subprocess.Popen[bytes]) -> Iterator[None]:
     """Leave no process of the group behind, also when the caller is interrupted."""
     try:
         yield
     finally:
-        with suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
+        kill(process)
+
+
+def _environment(directory: Path) -> dict[str, str]:
+    home = str(directory)
+    return {"PATH": os.defpath, "HOME": home, "TMPDIR": home, "LC_ALL": "C.UTF-8"}
 
 
 def _status(code: int, expired: bool) -> tuple[Status, int]:

@@ -1,0 +1,147 @@
+"""The theorems of a Lean file that `sorry` leaves open, as text, and what may stand in a gap's place."""
+
+from __future__ import annotations
+
+import bisect
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Literal
+
+from pygments.lexers import get_lexer_by_name
+from pygments.token import Comment, String
+
+_SCOPE = r"(?:(?:open|set_option|variable|omit|include)\b[^\n]*?\bin\s+)*"
+_DRESS = r"(?:@\[[^\]]*\]\s*|(?:public|private|protected|nonrec|noncomputable)\s+)*"
+_THEOREM = re.compile(
+    rf"^(?P<indent>[ \t]*)(?P<scope>{_SCOPE}){_DRESS}(?:theorem|lemma)\s+"
+    r"(?P<name>[^\s:(\[{⦃]+?)(?P<levels>\.\{[^}]*\})?(?=[\s:(\[{⦃])",
+    re.MULTILINE,
+)
+_COMMAND = re.compile(
+    r"^(?P<indent>[ \t]*)(?:@\[|#\w|(?:public|private|protected|nonrec|noncomputable|theorem|lemma|def|abbrev|example"
+    r"|instance|axiom|opaque|structure|class|inductive|mutual|namespace|section|end|open|variable|universe|omit|include"
+    r"|import|export|alias|attribute|set_option|deriving|local|scoped|notation|notation3|infix[lr]?|prefix|postfix|macro"
+    r"|macro_rules|syntax|elab|elab_rules|initialize|run_cmd|declare_syntax_cat)\b)",
+    re.MULTILINE,
+)
+_DOCUMENTATION = re.compile(r"/--(?:(?!-/).)*-/\s*", re.DOTALL)
+_ALTERNATIVE = re.compile(r"\n[ \t]*\|")
+_LOCAL = re.compile(r"\b(?:let|have)\s[^;\n]*$")
+_OPEN, _CLOSED = "([{⟨⦃", ")]}⟩⦄"
+
+Place = Literal["term", "tactic", "either"]
+
+
+@dataclass(frozen=True)
+class Gap:
+    """A `sorry`: where it begins in the theorem's body, and whether a term or a tactic is to stand there."""
+
+    start: int
+    place: Place
+
+
+@dataclass(frozen=True)
+class OpenDeclaration:
+    """A theorem of a Lean file whose proof has gaps.
+
+    **Arguments**
+
+    - `name`: as stated, without the namespaces that it stands in.
+    - `scope`: what is set for it alone, `open Nat in`; `levels`: its universes, `.{u v}`.
+    - `body`: what follows the name, the proof with its gaps included.
+    - `gaps`: in order.
+    - `start`: where the declaration begins in the file, with its documentation; `body_start`, `stop`: its body.
+    """
+
+    name: str
+    scope: str
+    levels: str
+    body: str
+    gaps: tuple[Gap, ...]
+    start: int
+    body_start: int
+    stop: int
+
+
+def open_declarations(text: str) -> tuple[OpenDeclaration, ...]:
+    """The theorems and lemmas whose proofs have gaps, in order; a gap in a statement makes it none of them."""
+    return tuple(_declarations(text, _without_comments(text)))
+
+
+def _declarations(text: str, code: str) -> Iterator[OpenDeclaration]:
+    commands = list(_COMMAND.finditer(code))
+    for head in _THEOREM.finditer(code):
+        following = commands[bisect.bisect_left(commands, head.end(), key=re.Match.start) :]
+        # A proof stands further to the right than the command that it belongs to.
+        ends = (it.start() for it in following if len(it["indent"]) <= len(head["indent"]))
+        stop = next(ends, len(code))
+        body = code[head.end() : stop].rstrip()
+        gaps = tuple(Gap(found.start(), _place(body[: found.start()])) for found in re.finditer(r"\bsorry\b", body))
+        if gaps and _proof_start(body) <= gaps[0].start:
+            yield OpenDeclaration(
+                head["name"],
+                head["scope"],
+                head["levels"] or "",
+                text[head.end() : head.end() + len(body)],
+                gaps,
+                _documented(text, head.start()),
+                head.end(),
+                head.end() + len(body),
+            )
+
+
+def _documented(text: str, start: int) -> int:
+    """Where the documentation of what begins at `start` begins; without any, `start`."""
+    found = max(0, text.rfind("/--", 0, start))
+    return found if _DOCUMENTATION.fullmatch(text, found, start) else start
+
+
+def _without_comments(text: str) -> str:
+    """`text` with blanks for comments and strings; every other character stays where it is."""
+    lexer = get_lexer_by_name("lean4")
+    return "".join(
+        re.sub(r"[^\n]", " ", value) if kind in Comment or kind in String else value
+        for _, kind, value in lexer.get_tokens_unprocessed(text)
+    )
+
+
+def _proof_start(body: str) -> int:
+    """Where the proof begins: at the first `:=` in no brackets and of no `let`, or at a line that begins with `|`."""
+    depth = 0
+    for at, letter in enumerate(body):
+        depth += (letter in _OPEN) - (letter in _CLOSED)
+        defines = body.startswith(":=", at) and not _LOCAL.search(body[:at])
+        if depth == 0 and (defines or _ALTERNATIVE.match(body, at)):
+            return at
+    return len(body)
+
+
+def _place(before: str) -> Place:
+    said = before.rstrip()
+    if said.endswith(":="):
+        return "term"
+    if re.search(r"(?:\bby|[·;{]|<;>)$", said):
+        return "tactic"
+    begins_line = not before.rpartition("\n")[2].strip()
+    return "either" if begins_line or said.endswith("=>") else "term"
+
+
+def forms(closer: str, place: Place) -> tuple[str, ...]:
+    """How a proof term, `by omega`, is written in a gap.
+
+    ```pycon
+    >>> forms("by omega", "tactic"), forms("h", "tactic"), forms("by omega", "either")
+    (('omega',), ('exact h',), ('(by omega)', '(omega)'))
+
+    ```
+    """
+    tactic = closer.removeprefix("by ") if closer.startswith("by ") else f"exact {closer}"
+    return {"term": (f"({closer})",), "tactic": (tactic,), "either": (f"({closer})", f"({tactic})")}[place]
+
+
+def filled(body: str, fillings: dict[Gap, str]) -> str:
+    """The body with texts in the place of some of its gaps."""
+    for gap, text in sorted(fillings.items(), key=lambda item: -item[0].start):
+        body = f"{body[: gap.start]}{text}{body[gap.start + len('sorry') :]}"
+    return body

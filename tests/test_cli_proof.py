@@ -1,0 +1,92 @@
+import json
+import shutil
+
+import pytest
+import rocq_project
+from typer.testing import CliRunner
+
+from tendsto.cli import app
+from tendsto.proof import Corpus
+
+
+def tendsto(*arguments):
+    return CliRunner().invoke(app, [str(argument) for argument in arguments])
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("cli")
+    result = tendsto("corpus", "build", rocq_project.write(folder), "--out", folder / "corpus")
+    assert result.exit_code == 0, result.output
+    return folder, result
+
+
+def test_a_corpus_is_built(built):
+    folder, result = built
+    assert f"2 files, 8 premises, 4 theorems in {folder / 'corpus'}" in result.stdout
+    assert Corpus.from_leandojo(folder / "corpus") == Corpus.from_glob(folder)
+    again = tendsto("corpus", "build", folder / "base.v", folder / "user.v", "--out", folder / "again", "--json")
+    assert json.loads(again.stdout)["theorems"] == 4
+
+
+@pytest.mark.skipif(shutil.which("coqc") is None, reason="needs Rocq: apt install coq")
+def test_sources_are_compiled_and_told(tmp_path):
+    folder = rocq_project.write(tmp_path, compiled=False)
+    result = tendsto("corpus", "build", folder, "--out", tmp_path / "corpus", "--json")
+    assert result.exit_code == 0, result.output
+    assert "base.v\ncompiling" in result.stderr
+    assert json.loads(result.stdout)["premises"] == 8
+
+
+def test_a_corpus_is_counted(built):
+    counts = json.loads(tendsto("corpus", "stats", built[0] / "corpus", "--json").stdout)
+    assert counts["kinds"] == {"theorem": 4, "constructor": 2, "inductive": 1, "definition": 1}
+    assert (counts["proofs that use premises"], counts["premises a proof"]) == (2, 5 / 4)
+    assert (counts["accessible premises"], counts["inaccessible premises used"]) == ((4 + 5 + 6 + 7) / 4, 0)
+    assert counts["splits"]["random"] == {"train": 4, "val": 0, "test": 0}
+    told = tendsto("corpus", "stats", built[0] / "corpus").stdout
+    assert "         4    theorem\n" in told
+    assert "split novel_premises: 4 train, 0 val, 0 test" in told
+
+
+@pytest.mark.parametrize("retriever", ["bm25", "neighbours", "recency", "combined"])
+def test_a_corpus_is_searched(built, retriever):
+    result = tendsto("corpus", "search", built[0] / "corpus", "flip even", "--retriever", retriever, "-k", 3, "--json")
+    assert result.exit_code == 0, result.output
+    found = [json.loads(line) for line in result.stdout.splitlines()]
+    assert len(found) == 3
+    assert [it["score"] for it in found] == sorted((it["score"] for it in found), reverse=True)
+    if retriever == "bm25":
+        assert found[0] | {"score": 0} == {
+            "full_name": "base.ex1",
+            "kind": "theorem",
+            "path": "base.v",
+            "score": 0,
+            "line": 12,
+            "column": 1,
+            "code": "Lemma ex1 : flip even = odd.",
+        }
+
+
+def test_a_search_is_told_in_words(built):
+    told = tendsto("corpus", "search", built[0] / "corpus", "flip even", "--kind", "definition").stdout
+    assert "base.flip\n          Definition flip p := match p with" in told
+    assert "base.ex1" not in told
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["build", "nowhere", "--out", "x"], "does not exist"),
+        (["build", ".", "--out", "x"], "has no .v file"),
+        (["stats", "nowhere"], "does not exist"),
+        (["stats", "."], "corpus.jsonl"),
+        (["search", ".", "x", "--retriever", "other"], "is not one of"),
+        (["search", ".", "x", "-k", "0"], "Invalid value for"),
+    ],
+)
+def test_a_usage_error_is_one_line(tmp_path, monkeypatch, arguments, message):
+    monkeypatch.chdir(tmp_path)
+    result = tendsto("corpus", *arguments)
+    assert result.exit_code == 2
+    assert message in result.stderr
