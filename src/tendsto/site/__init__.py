@@ -1,0 +1,1 @@
+"""The front page: a dated feed of papers with search, a page for each, and a button that runs each claim."""
