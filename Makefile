@@ -1,15 +1,21 @@
 # `make demo` checks every claim and writes a report; `make test` runs all that CI runs.
 PYTHON ?= python3
 BIN := .venv/bin
-BENCHMARKS := $(subst /,.,$(basename $(filter-out %/__init__.py benchmarks/contest.py,$(wildcard benchmarks/*.py benchmarks/*/*.py))))
+BENCHMARKS := $(subst /,.,$(basename $(filter-out %/__init__.py benchmarks/contest.py benchmarks/site/server.py benchmarks/proof/proving.py,$(wildcard benchmarks/*.py benchmarks/*/*.py))))
+SITE := src/tendsto/site
+MODULES := .venv/site/node_modules
+ASSETS := $(SITE)/static/vendor
+PROVERS := coq libcoq-mathcomp libcoq-hammer eprover coinor-csdp bubblewrap
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: demo test lint types imports unit docs bench system clean
+.PHONY: demo test lint types imports unit flower docs bench system browser postgresql assets clean
 
-demo: .venv/installed
+demo: .venv/installed assets
 	@$(BIN)/tendsto check --all --budget quick --out report || test $$? = 1  # 1: some paper's claim does not hold
 
-test: lint types imports unit docs
+test: lint types imports .venv/flower/installed system browser postgresql assets
+	@$(MAKE) --no-print-directory --jobs=2 unit docs
+	@$(MAKE) --no-print-directory flower
 
 lint: .venv/dev
 	$(BIN)/ruff check .
@@ -21,8 +27,11 @@ types: .venv/dev
 imports: .venv/dev
 	$(BIN)/lint-imports
 
-unit: .venv/dev system
+unit: .venv/dev system browser postgresql assets
 	$(BIN)/pytest --numprocesses 2 --dist worksteal
+
+flower: .venv/dev .venv/flower/installed
+	PYTHONPATH=.venv/flower $(BIN)/pytest tests/federated/test_flower.py
 
 docs: .venv/dev
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
@@ -30,11 +39,43 @@ docs: .venv/dev
 bench: .venv/bench
 	@for benchmark in $(BENCHMARKS); do $(BIN)/python -m $$benchmark || exit 1; done
 
-# Rocq checks the formal proofs. Where it cannot be installed, the tests that need it are skipped and say so.
+# Rocq checks and finds proofs, with a library to learn from and provers to ask, in a jail. Tests that need what is not
+# there are skipped and say so.
 system:
-	@command -v coqc >/dev/null || if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
-		apt-get update -qq && apt-get install -y -qq --no-install-recommends coq >/dev/null; \
-	else echo "Rocq is missing: 'apt-get install coq' brings it; without it the formal proofs are not checked"; fi
+	@missing=$$(for each in $(PROVERS); do dpkg --status $$each >/dev/null 2>&1 || printf ' %s' $$each; done); \
+	if [ -z "$$missing" ]; then :; \
+	elif [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+		apt-get update -qq && apt-get install -y -qq --no-install-recommends $$missing >/dev/null; \
+	else echo "Missing:$$missing; 'apt-get install$$missing' brings what proofs need"; fi
+
+# Chromium drives the tests of the site.
+browser:
+	@command -v chromium >/dev/null || if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+		apt-get update -qq && apt-get install -y -qq --no-install-recommends chromium fonts-dejavu-core >/dev/null; \
+	else echo "Chromium is missing: 'apt-get install chromium' brings it; without it no page is tried in a browser"; fi
+
+# The site keeps its papers in PostgreSQL too. Debian's programs lie outside the path.
+postgresql:
+	@command -v initdb >/dev/null || ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 || \
+	if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+		apt-get update -qq && apt-get install -y -qq --no-install-recommends postgresql >/dev/null; \
+	else echo "PostgreSQL is missing: 'apt-get install postgresql' brings it; without it the site is tried on SQLite alone"; fi
+
+# What the site's pages load. Without it they read the same: formulas are MathML, and a search is a form.
+assets: .venv/site/installed
+
+.venv/site/installed: .venv/bin/python $(SITE)/package-lock.json
+	@rm -rf $(ASSETS); command -v npm >/dev/null || { echo "npm is missing: 'apt-get install npm' brings it; without it" \
+		"pages have no scripts"; exit 0; }; \
+	mkdir -p .venv/site && cp $(SITE)/package.json $(SITE)/package-lock.json .venv/site && \
+	(cd .venv/site && npm ci --silent --ignore-scripts --no-audit --no-fund) || { echo "npm brings nothing: pages have no" \
+		"scripts"; exit 0; }; \
+	mkdir -p $(ASSETS)/fonts && \
+	cp $(MODULES)/htmx.org/dist/htmx.min.js $(MODULES)/htmx-ext-sse/dist/sse.min.js $(ASSETS) && \
+	cp $(MODULES)/katex/dist/katex.min.js $(MODULES)/katex/dist/katex.min.css $(ASSETS) && \
+	cp $(MODULES)/katex/dist/fonts/*.woff2 $(ASSETS)/fonts && \
+	for name in htmx.org htmx-ext-sse katex; do cp $(MODULES)/$$name/LICENSE $(ASSETS)/$$name.LICENSE || exit 1; done && \
+	touch $@
 
 .venv/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Python 3.11 or newer is needed"; exit 1; }
@@ -45,12 +86,19 @@ system:
 
 .venv/installed: .venv/bin/python pyproject.toml constraints.txt
 	@echo "Installing tendsto into .venv"
-	@$(PIP) --editable '.[constants,cutest,private]'
+	@$(PIP) --editable '.[constants,cutest,private,proof,site]'
 	@touch $@
 
 .venv/dev: .venv/installed
 	@echo "Installing what the tests need"
 	@$(PIP) --editable '.[dev,docs]'
+	@touch $@
+
+# Flower and what it pins, in a folder that only its own tests see.
+.venv/flower/installed: .venv/bin/python requirements-flower.txt
+	@echo "Installing Flower"
+	@rm -rf .venv/flower
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --target .venv/flower --requirement requirements-flower.txt
 	@touch $@
 
 # The peers of the benchmarks; one of them is compiled against IPOPT's headers.
@@ -64,4 +112,4 @@ system:
 	@touch $@
 
 clean:
-	rm -rf .venv report site
+	rm -rf .venv report site $(ASSETS)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
 import time
 from collections.abc import Callable, Iterable, Mapping
 
@@ -53,7 +54,8 @@ def ratios(times: Mapping[str, np.ndarray], ours: str = "tendsto") -> dict[str, 
 
 def spread(ratio: tuple[float, float, float]) -> str:
     """A ratio as `median [smallest, largest]`."""
-    return "{:.1f} [{:.1f}, {:.1f}]".format(*ratio)
+    median, smallest, largest = (f"{each:.1f}" if each >= 1.0 else f"{each:.2g}" for each in ratio)
+    return f"{median} [{smallest}, {largest}]"
 
 
 def show(title: str, rows: Iterable[Row], *, as_json: bool) -> None:
@@ -68,7 +70,8 @@ def show(title: str, rows: Iterable[Row], *, as_json: bool) -> None:
         table.add_column(column.replace("_", " "), justify="right")
     for row in rows:
         table.add_row(*(_text(value) for value in row.values()))
-    Console().print(table)
+    # A file has no width of its own, and the 80 columns that Rich takes for it break the numbers.
+    Console(width=None if sys.stdout.isatty() else 160).print(table)
 
 
 def _text(value: object) -> str:

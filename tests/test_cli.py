@@ -75,7 +75,11 @@ def test_the_exit_code_says_whether_all_holds(tmp_path, names, code):
     assert f"Report: {tmp_path}/index.html" in result.stdout
     assert (tmp_path / "index.html").is_file()
     again = tendsto("check", *names, "--workers", 1, "--out", tmp_path)
-    assert (again.exit_code, again.stdout) == (code, result.stdout)
+    assert again.exit_code == code
+    # What crashed is computed again, and need not take as long.
+    assert [line.split()[:-1] for line in again.stdout.splitlines()] == [
+        line.split()[:-1] for line in result.stdout.splitlines()
+    ]
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ from importlib import metadata
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from tendsto import constants, evidence, optimize, problems
+    from tendsto import constants, evidence, federated, optimize, problems, proof
     from tendsto.iteration import (
         Method,
         Rate,
@@ -30,10 +30,12 @@ __all__ = [
     "Trace",
     "constants",
     "evidence",
+    "federated",
     "fit_linear_rate",
     "fit_power_law",
     "optimize",
     "problems",
+    "proof",
     "run",
     "solve",
 ]
@@ -46,7 +48,7 @@ except metadata.PackageNotFoundError:  # run from a source tree that is not inst
 
 def __getattr__(name: str) -> Any:
     """Import a room, or a verb of `iteration`, when it is first asked for: `tendsto --help` need not wait for JAX."""
-    if name in ("constants", "evidence", "optimize", "problems"):
+    if name in ("constants", "evidence", "federated", "optimize", "problems", "proof"):
         return importlib.import_module(f"tendsto.{name}")
     if name in __all__:
         return getattr(importlib.import_module("tendsto.iteration"), name)

@@ -10,11 +10,12 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from tendsto import __version__, cli_constants
+from tendsto import __version__, cli_constants, cli_proof, cli_prove, cli_site, cli_sketch
+from tendsto.cli_options import AsJson, Cluster, Workers, cores, heed_interrupts, stop
 
 # Nothing above or at this level imports JAX: help and completion must answer at once.
 if TYPE_CHECKING:
@@ -62,7 +63,6 @@ def _claim_names(path: Path) -> list[str]:
     ]
 
 
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, one object a line.")]
 Out = Annotated[Path, typer.Option(help="Folder of the verdicts and the report.", file_okay=False)]
 Slug = Annotated[str, typer.Argument(metavar="SLUG", help="The paper.", autocompletion=_complete)]
 Names = Annotated[
@@ -97,7 +97,7 @@ def papers(
 
     fields = sorted({entry.card.field for entry in catalogue().values()})
     if field is not None and field not in fields:
-        _stop(f"--field: {field!r} is not one of {', '.join(fields) or '(the catalogue is empty)'}")
+        stop(f"--field: {field!r} is not one of {', '.join(fields) or '(the catalogue is empty)'}")
     found = [
         entry
         for entry in catalogue().values()
@@ -177,12 +177,8 @@ def check(
     everything: Annotated[bool, typer.Option("--all", help="Check the whole catalogue.")] = False,
     budget: Annotated[BudgetChoice, typer.Option(help="How much each claim may spend.")] = BudgetChoice.quick,
     seed: Annotated[int, typer.Option(help="The seed of all randomness.", min=0, max=2**32 - 1)] = 0,
-    workers: Annotated[
-        int | None, typer.Option(help="Processes on this machine.", min=1, show_default="one a core")
-    ] = None,
-    cluster: Annotated[
-        str | None, typer.Option(metavar="ADDRESS", help="Dask scheduler to run on, tcp://host:8786.")
-    ] = None,
+    workers: Workers = None,
+    cluster: Cluster = None,
     as_json: AsJson = False,
     out: Out = Path("report"),
     resume: Annotated[
@@ -219,7 +215,7 @@ def check(
         verdicts = check_claims(
             claims,
             spend,
-            workers=workers or _cores(),
+            workers=workers or cores(),
             cluster=cluster,
             store=store,
             resume=resume,
@@ -245,11 +241,11 @@ def report(out: Out = Path("report")) -> None:
     from tendsto.papers import catalogue
 
     if not out.is_dir():
-        _stop(f"--out: there is no folder {out}; tendsto check writes it")
+        stop(f"--out: there is no folder {out}; tendsto check writes it")
     try:
         page = write_report(Store(out), catalogue())
     except OSError as error:
-        _stop(_cannot_write(error))
+        stop(_cannot_write(error))
     typer.echo(f"Report: {page}")
 
 
@@ -259,10 +255,19 @@ app.command(epilog="Example: tendsto identify 0.785398163397448", context_settin
     cli_constants.identify
 )
 app.command(epilog="Example: tendsto field zeta3 --scan --out zeta3.svg")(cli_constants.field)
+app.command(epilog="Example: tendsto serve --folder report")(cli_site.serve)
+app.command("import", epilog="Example: tendsto import papers.bib")(cli_site.import_papers)
+app.command(epilog="Example: tendsto digest --since 2025-05-01 --out digest.eml")(cli_site.digest)
+app.add_typer(cli_site.site, name="site")
+app.add_typer(cli_constants.formulas, name="formulas")
+app.add_typer(cli_proof.corpus, name="corpus")
+app.command(epilog="Example: tendsto prove theories/Lists.v --seconds 120 --corpus mathcomp")(cli_prove.prove)
+app.command(epilog="Example: tendsto sketch theories/Lists.v --theorem rev_app --out mended.v")(cli_sketch.sketch)
 
 
 def main() -> None:
     """Run the command; the entry point of `tendsto`."""
+    heed_interrupts()
     app()
 
 
@@ -271,7 +276,7 @@ def _select(names: list[str], everything: bool) -> list[Claim]:
     from tendsto.papers import catalogue
 
     if everything == bool(names):
-        _stop("name papers or claims to check, or --all for every one, not both")
+        stop("name papers or claims to check, or --all for every one, not both")
     if everything:
         return [claim for entry in catalogue().values() for claim in entry.claims.values()]
     chosen: dict[tuple[str, str], Claim] = {}
@@ -279,7 +284,7 @@ def _select(names: list[str], everything: bool) -> list[Claim]:
         slug, slash, wanted = name.partition("/")
         claims = _paper(slug).claims
         if slash and wanted not in claims:
-            _stop(f"{slug} has no claim {wanted!r}{_guess(wanted, claims)}")
+            stop(f"{slug} has no claim {wanted!r}{_guess(wanted, claims)}")
         chosen |= {(slug, key): claim for key, claim in claims.items() if key == wanted or not slash}
     return list(chosen.values())
 
@@ -288,7 +293,7 @@ def _paper(slug: str) -> Entry:
     from tendsto.papers import catalogue
 
     if slug not in catalogue():
-        _stop(f"there is no paper {slug!r}{_guess(slug, catalogue()) or '; tendsto papers lists them'}")
+        stop(f"there is no paper {slug!r}{_guess(slug, catalogue()) or '; tendsto papers lists them'}")
     return catalogue()[slug]
 
 
@@ -303,7 +308,7 @@ def _require_writable(out: Path) -> None:
         with tempfile.TemporaryFile(dir=out):
             pass
     except OSError as error:
-        _stop(f"--out: {_cannot_write(error)}")
+        stop(f"--out: {_cannot_write(error)}")
 
 
 @contextmanager
@@ -342,17 +347,6 @@ def _console() -> Console:
 
     console = Console(highlight=False)
     return console if console.is_terminal else Console(highlight=False, width=_WIDTH_OF_A_PIPE)
-
-
-def _cores() -> int:
-    from joblib import cpu_count
-
-    return int(cpu_count())
-
-
-def _stop(message: str) -> NoReturn:
-    typer.echo(f"tendsto: {message}", err=True)
-    raise typer.Exit(2)
 
 
 if __name__ == "__main__":

@@ -74,9 +74,9 @@ def run_tasks(
     waiting = _Queue(tasks)
     while waiting:
         suspects = yield from _until_broken(call, waiting, pool, on_start)
-        for task in suspects:
-            if (yield from _until_broken(call, _Queue([task]), pool, on_start)):
-                yield task, Failure("the worker process died; it may have run out of memory")
+        for suspect, _ in suspects:
+            for task, error in (yield from _until_broken(call, _Queue([suspect]), pool, on_start)):
+                yield task, Failure(_why_broken(error))
 
 
 class _Queue(Iterator[T]):
@@ -99,10 +99,10 @@ class _Queue(Iterator[T]):
 
 def _until_broken(
     call: Callable[[T], R], waiting: _Queue[T], pool: _Pool, on_start: Callable[[T], None]
-) -> Generator[tuple[T, R | Failure], None, list[T]]:
-    """Run tasks from `waiting` until none is left or the pool breaks; return those it broke under."""
+) -> Generator[tuple[T, R | Failure], None, list[tuple[T, BrokenExecutor]]]:
+    """Run tasks from `waiting` until none is left or the pool breaks; return those it broke under, and how."""
     running: dict[Future[R], T] = {}
-    broken: list[T] = []
+    broken: list[tuple[T, BrokenExecutor]] = []
     with pool() as (executor, width):
         while running or (waiting and not broken):
             while waiting and not broken and len(running) < width:
@@ -110,19 +110,25 @@ def _until_broken(
                 on_start(task)
                 try:
                     running[executor.submit(_call_on_one_thread, call, task)] = task
-                except BrokenExecutor:
-                    broken.append(task)
+                except BrokenExecutor as error:
+                    broken.append((task, error))
             for future in wait(running, return_when=FIRST_COMPLETED).done:
                 task = running.pop(future)
                 try:
                     result: R | Failure = future.result()
-                except BrokenExecutor:
-                    broken.append(task)
+                except BrokenExecutor as error:
+                    broken.append((task, error))
                     continue
                 except Exception as error:  # a remote worker died, or what it was to call cannot be imported there
                     result = Failure(" ".join(f"the worker failed: {type(error).__name__}: {error}".split()))
                 yield task, result
     return broken
+
+
+def _why_broken(error: BrokenExecutor) -> str:
+    if "un-serialize" in str(error):
+        return "the worker cannot load what it is to call, or with what: both must be importable"
+    return "the worker process died; it may have run out of memory"
 
 
 def _call_on_one_thread(call: Callable[[T], R], task: T) -> R:
@@ -145,17 +151,34 @@ def _local(workers: int) -> Iterator[tuple[Executor, int]]:
     executor = ProcessPoolExecutor(
         max_workers=workers,
         env={variable: os.environ.get(variable, "1") for variable in _THREADS},
-        initializer=_end_with,
+        initializer=end_with,
         initargs=(os.getpid(),),
     )
     try:
         yield executor, workers
     finally:
-        executor.shutdown(kill_workers=True)
+        with _managers_silent():
+            executor.shutdown(kill_workers=True)
 
 
-def _end_with(parent: int) -> None:
-    """End this worker soon after its parent: a parent that is killed cannot tell its workers to stop."""
+@contextmanager
+def _managers_silent() -> Iterator[None]:
+    """Do not print what loky's manager thread raises when workers are killed in the middle of an answer."""
+    said = threading.excepthook
+
+    def others(arguments: threading.ExceptHookArgs) -> None:
+        if arguments.thread is None or arguments.thread.name != "ExecutorManagerThread":
+            said(arguments)
+
+    threading.excepthook = others
+    try:
+        yield
+    finally:
+        threading.excepthook = said
+
+
+def end_with(parent: int) -> None:
+    """End this process soon after its parent: a parent that is killed cannot tell its workers to stop."""
 
     def watch() -> None:
         while os.getppid() == parent:

@@ -201,6 +201,7 @@ def test_latex_cannot_smuggle_in_markup(latex):
         ),
         (r"$\mathbb{E}\|\nabla f(x)\|^2 \leq \frac{2L}{T}$", "𝔼‖∇ f(x)‖^2 ≤ 2L/T"),
         (r"$\frac{1}{12 n}$, `$x`", "1/(12 n), `$x`"),
+        (r"$\href{x}$ is not LaTeX", r"\href{x} is not LaTeX"),
         (r"$x^{t+1} = x_{t-1}^{2} - \gamma L_{AM}$", "x^(t+1) = x_(t-1)^2 - γ L_AM"),
     ],
 )

@@ -39,6 +39,25 @@ def test_table_and_parquet_hold_every_seed_and_step(trace, tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["trace.parquet"]
 
 
+def test_a_table_names_the_problem_and_the_measures_by_what_they_are(trace):
+    def said(data=DATA.features, record="gap", x0=0.0, **options):
+        problem = tt.problems.Minibatch(tt.problems.LogisticRegression(data, DATA.targets, l2=1e-2), 16)
+        again = tt.run(_Scaled(0.1), problem, jnp.full(30, x0), steps=1, record=record, **options).to_dataframe()
+        return again.attrs["problem"], again.attrs["measures"].get("gap")
+
+    problem, gap = said()
+    assert problem.startswith("Minibatch-")
+    # Neither the method nor what else was recorded is part of it, and neither is the solution, which `gap` looks for.
+    assert (problem, gap) == said(x0=1.0, record=["stationarity", "gap"], seeds=2)
+    assert (trace.to_dataframe().attrs["problem"], trace.sel(seed=0).to_dataframe().attrs["problem"]) == (problem,) * 2
+    assert said(record="objective") == (problem, None)
+    nudged = np.array(DATA.features)
+    nudged[0, 0] = np.nextafter(nudged[0, 0], np.inf)
+    assert said(nudged)[0] != problem
+    assert said(nudged)[1] == gap
+    assert said(record={"gap": lambda problem, state: problem.objective(state.x)})[1] not in (gap, None)
+
+
 def test_rate_against_cost_is_the_rate_against_steps_on_another_axis(trace):
     by_step = trace.rate("gap", window=(20, 400))
     by_gradient = trace.rate("gap", against="gradients", window=(20 * 16, 400 * 16))

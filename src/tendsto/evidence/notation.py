@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from functools import cache
+from functools import cache, lru_cache
 from typing import Any
 from xml.etree import ElementTree
 
@@ -26,12 +26,16 @@ _ATTRIBUTES = re.compile(
 )
 
 
-def to_html(text: str) -> Markup:
-    """`text` with its `$LaTeX$` as MathML and its `names` as code; all else is escaped."""
+@lru_cache(maxsize=8192)
+def to_html(text: str, *, source: bool = False) -> Markup:
+    """`text` with its `$LaTeX$` as MathML and its `names` as code; all else is escaped.
+
+    With `source` each formula carries its LaTeX as the attribute `alttext`, for a page that sets it anew.
+    """
     parts, end = [], 0
     for piece in _PIECES.finditer(text):
         latex, name = piece.groups()
-        parts += [escape(text[end : piece.start()]), _mathml(latex) if latex else _code(name)]
+        parts += [escape(text[end : piece.start()]), _mathml(latex, source) if latex else _code(name)]
         end = piece.end()
     return Markup("").join([*parts, escape(text[end:])])
 
@@ -43,7 +47,10 @@ def to_unicode(text: str) -> str:
 
 def _one_line(latex: str) -> str:
     grouped = _SCRIPTS.sub(lambda script: f"{script[1]}{{{_atom(script[2])}}}", _FRACTIONS.sub(r"\\frac", latex))
-    return " ".join(_terminal().latex_to_text(f"${grouped}$").split())
+    try:
+        return " ".join(_terminal().latex_to_text(f"${grouped}$").split())
+    except Exception:  # as with the other converter; the source is readable too
+        return latex
 
 
 def _atom(text: str) -> str:
@@ -66,7 +73,7 @@ def _terminal() -> LatexNodes2Text:
     return LatexNodes2Text(latex_context=context, math_mode="text")
 
 
-def _mathml(latex: str) -> Markup:
+def _mathml(latex: str, source: bool) -> Markup:
     # The converter copies text and links through unescaped: what it returns counts as hostile until it parses
     # as nothing but MathML.
     try:
@@ -77,6 +84,8 @@ def _mathml(latex: str) -> Markup:
         if not _ELEMENTS.fullmatch(node.tag):
             return _code(latex)
         node.attrib = {key: value for key, value in node.attrib.items() if _ATTRIBUTES.fullmatch(key)}
+    if source:
+        root.set("alttext", latex)
     return Markup(ElementTree.tostring(root, encoding="unicode"))
 
 

@@ -10,7 +10,7 @@ from functools import cache
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
+from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined
 
 from tendsto.evidence.claim import Budget, Claim, Paper
 from tendsto.evidence.explanation import explain
@@ -84,15 +84,16 @@ def _data_address(path: Path) -> str:
 
 
 def _write(path: Path, template: str, **context: object) -> None:
-    page = _environment().get_template(template).render(context)
+    page = environment().get_template(template).render(context)
     with write_atomically(path) as stream:
         stream.write(page.encode())
 
 
 @cache
-def _environment() -> Environment:
+def environment(*packages: str) -> Environment:
+    """The templates of `packages` and of the report, with the filters that show formulas, numbers and checks."""
     environment = Environment(
-        loader=PackageLoader("tendsto.evidence"),
+        loader=ChoiceLoader([PackageLoader(name) for name in (*packages, "tendsto.evidence")]),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,

@@ -6,6 +6,9 @@ import json
 import re
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet
 
 from tendsto.evidence import provenance
 from tendsto.evidence.claim import Budget, Claim
@@ -48,9 +51,14 @@ class Store:
         for place, svg in enumerate(exhibits.figures.values()):
             with write_atomically(self.figure_path(verdict, place)) as stream:
                 stream.write(svg.encode())
-        for title, frame in exhibits.traces.items():
-            with write_atomically(self._of(verdict, "traces", f".{_file_name(title)}.parquet")) as stream:
-                frame.to_parquet(stream)
+        traces = {self._of(verdict, "traces", f".{_file_name(title)}.parquet"): title for title in exhibits.traces}
+        for path, title in traces.items():
+            named = exhibits.traces[title].copy(deep=False)
+            named.attrs["title"] = title
+            with write_atomically(path) as stream:
+                named.to_parquet(stream)
+        for path in set(self.trace_paths(verdict)) - traces.keys():  # of the verdict before, under another title
+            path.unlink(missing_ok=True)
         with write_atomically(self._of(verdict, "verdicts", ".json")) as stream:
             stream.write(json.dumps({"digest": digest, "verdict": json.loads(verdict.to_json())}).encode())
 
@@ -63,6 +71,17 @@ class Store:
     def figure_path(self, verdict: Verdict, place: int) -> Path:
         """Where the SVG of the verdict's figure number `place`, from 0, lies."""
         return self._of(verdict, "figures", f".{place + 1}-{_file_name(verdict.figures[place])}.svg")
+
+    def trace_paths(self, verdict: Verdict) -> list[Path]:
+        """The Parquet files of the verdict's traces, ordered by name."""
+        prefix = self._of(verdict, "traces", ".")
+        return sorted(path for path in prefix.parent.glob("*.parquet") if path.name.startswith(prefix.name))
+
+    def trace_labels(self, verdict: Verdict) -> dict[Path, dict[str, Any]]:
+        """What the verdict's traces say of themselves, by file: `title`, and what `Trace.to_dataframe` notes."""
+        schemas = {path: pyarrow.parquet.read_schema(path) for path in self.trace_paths(verdict)}
+        labels = {path: json.loads((it.metadata or {}).get(b"PANDAS_ATTRS", b"{}")) for path, it in schemas.items()}
+        return {path: label for path, label in labels.items() if "title" in label}
 
     def _of(self, verdict: Verdict, kind: str, suffix: str) -> Path:
         return self._path(kind, verdict.paper, verdict.claim, verdict.budget, verdict.seed, suffix)

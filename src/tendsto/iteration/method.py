@@ -33,6 +33,7 @@ class Cost(eqx.Module):
     - `proximal_steps`: proximal steps, projections or resolvents.
     - `rounds`: communication rounds.
     - `bits_up`, `bits_down`: bits sent by the clients and to them.
+    - `seconds`: simulated wall-clock time, by a model of the network.
 
     Counts are exact up to $2^{53}$ with 64-bit floats and up to $2^{24}$ with 32-bit ones.
     """
@@ -43,6 +44,7 @@ class Cost(eqx.Module):
     rounds: Scalar = eqx.field(default=0.0, converter=_counter)
     bits_up: Scalar = eqx.field(default=0.0, converter=_counter)
     bits_down: Scalar = eqx.field(default=0.0, converter=_counter)
+    seconds: Scalar = eqx.field(default=0.0, converter=_counter)
 
     def __add__(self, other: Cost) -> Cost:
         total: Cost = jax.tree.map(jnp.add, self, other)

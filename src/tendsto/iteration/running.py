@@ -79,6 +79,7 @@ def run(
     numbers = _seed_numbers(seeds)
     schedule = record_steps(steps, points, spacing)
     metrics = _metrics(problem, record)
+    given = problem
     if _SOLUTION_MEASURES.intersection(metric.name for _, metric in metrics if isinstance(metric, _Measure)):
         problem = problem.solved()
     root = root_key(key)
@@ -113,6 +114,8 @@ def run(
         grid=axes,
         state=carry.state if axes else jax.tree.map(lambda leaf: leaf[0], carry.state),
         label=type(method).__name__,
+        problem=given,
+        measures=dict(metrics),
     )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -14,12 +14,14 @@ from jaxtyping import Array, PyTree
 from numpy.typing import ArrayLike, NDArray
 
 from tendsto.files import write_atomically
+from tendsto.iteration.checkpoint import fingerprint
 from tendsto.iteration.rates import Rate, fit_linear_rate, fit_power_law
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-COSTS = ("gradients", "evaluations", "proximal_steps", "rounds", "bits_up", "bits_down")
+_DIGITS = 16
+COSTS = ("gradients", "evaluations", "proximal_steps", "rounds", "bits_up", "bits_down", "seconds")
 
 
 @dataclass(frozen=True)
@@ -32,10 +34,14 @@ class Trace:
       (`gradients`, `bits_up`, …) and `finite`.
     - `state`: the final states, a pytree whose leaves lead with the grid's points (if there is a grid)
       and then the seeds; `None` for a trace that was loaded or written by hand.
+    - `problem`: what the method ran on, and `measures`: what each metric was computed by, so that traces of one
+      problem can be told from others wherever they are stored.
     """
 
     dataset: xr.Dataset
     state: PyTree[Array] = None
+    problem: Any = None
+    measures: Mapping[str, Any] = field(default_factory=dict)
 
     @classmethod
     def from_run(
@@ -47,6 +53,8 @@ class Trace:
         grid: Mapping[str, NDArray[Any]],
         state: PyTree[Array],
         label: str,
+        problem: Any,
+        measures: Mapping[str, Any],
     ) -> Trace:
         """Wrap arrays of shape `(steps, points of the grid, seeds, …)` as `run` records them."""
         names = [name.replace(".", "_") for name in grid]
@@ -60,13 +68,21 @@ class Trace:
             array = xr.DataArray(shaped, dims=("step", *names, "seed", *extra))
             variables[name] = array.transpose(*names, "seed", "step", *extra)
         coordinates = {"step": steps, "seed": seeds} | dict(zip(names, grid.values(), strict=True))
-        return cls(xr.Dataset(variables, coordinates, {"method": label}), state)
+        return cls(xr.Dataset(variables, coordinates, {"method": label}), state, problem, measures)
 
     @classmethod
-    def from_arrays(cls, steps: ArrayLike, values: Mapping[str, ArrayLike], *, label: str = "") -> Trace:
+    def from_arrays(
+        cls,
+        steps: ArrayLike,
+        values: Mapping[str, ArrayLike],
+        *,
+        label: str = "",
+        problem: Any = None,
+        measures: Mapping[str, Any] | None = None,
+    ) -> Trace:
         """A trace written by an ordinary loop: each value has shape `(steps,)` or `(seeds, steps)`.
 
-        `finite` is derived from the values unless it is among them.
+        `finite` is derived from the values unless it is among them; `problem` and `measures` are as in `Trace`.
         """
         step = np.asarray(steps)
         arrays = {name: np.atleast_2d(np.asarray(each)) for name, each in values.items()}
@@ -81,7 +97,9 @@ class Trace:
                 {name: (("seed", "step"), array) for name, array in arrays.items()},
                 {"step": step, "seed": seeds},
                 {"method": label},
-            )
+            ),
+            problem=problem,
+            measures=measures or {},
         )
 
     @property
@@ -108,7 +126,8 @@ class Trace:
         """The runs at these values of varied hyper-parameters (the nearest ones), of seeds or of steps."""
         labels = {name: value for name, value in hyperparameters.items() if np.issubdtype(self[name].dtype, np.number)}
         others = {name: value for name, value in hyperparameters.items() if name not in labels}
-        return Trace(self.dataset.sel(others).sel(labels, method="nearest" if labels else None))
+        chosen = self.dataset.sel(others).sel(labels, method="nearest" if labels else None)
+        return Trace(chosen, problem=self.problem, measures=self.measures)
 
     def final(self, metric: str) -> NDArray[Any]:
         """`metric` at the last step, by seed."""
@@ -184,8 +203,17 @@ class Trace:
         return self.dataset
 
     def to_dataframe(self) -> pd.DataFrame:
-        """The data as a table, one row for each seed and step."""
-        return self.dataset.to_dataframe().reset_index()
+        """The data as a table, one row for each seed and step.
+
+        Its `attrs` name the `dimensions`; where the problem is known, also the `problem` by its class and a digest of
+        its data and code, and the `measures` by a digest each: equal digests say the same problem, the same measure.
+        """
+        frame = self.dataset.to_dataframe().reset_index()
+        frame.attrs["dimensions"] = [str(name) for name in self.dataset.sizes]
+        if self.problem is not None:
+            frame.attrs["problem"] = f"{type(self.problem).__name__}-{fingerprint(self.problem)[:_DIGITS]}"
+            frame.attrs["measures"] = {name: fingerprint(it)[:_DIGITS] for name, it in self.measures.items()}
+        return frame
 
     def to_parquet(self, path: str | os.PathLike[str]) -> None:
         """Write the table to a Parquet file, atomically."""
