@@ -66,8 +66,9 @@ def browser():
     program = shutil.which("chromium")
     if program is None:
         pytest.skip("no page is tried in a browser: 'apt-get install chromium' brings one")
-    from playwright.sync_api import sync_playwright
+    from playwright.sync_api import expect, sync_playwright
 
+    expect.set_options(timeout=20_000)
     with sync_playwright() as playwright:
         opened = playwright.chromium.launch(executable_path=program, args=["--no-sandbox"] * (os.getuid() == 0))
         yield opened
