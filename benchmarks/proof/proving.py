@@ -10,9 +10,10 @@ templates, `hauto` and closing tactics on `random` accessible premises and on `r
 the `neighbours` (learnt from the proofs before the theorem in its file), and `hybrid` (HybridProver: the nearest
 theorems' proofs, their sketches, holes filled by the portfolio and by the search).
 
-    python -m benchmarks.proof.proving --theorems 200 --seconds 60 --out provers
+    python -m benchmarks.proof.proving --record benchmarks/proof/attempts.jsonl
 
-writes what it finds theorem by theorem, and goes on from there when run again.
+writes what it finds attempt by attempt, and goes on from there when run again. The record holds the attempts of earlier
+runs, with the proofs that were found; they are not repeated, and the new ones are added.
 """
 
 from __future__ import annotations
@@ -272,6 +273,26 @@ def attempt_file(task: Task) -> str:
     return task.path
 
 
+def unpack(record: Path, out: Path, seconds: float) -> None:
+    """Put the attempts of a record where a run looks for them."""
+    for line in record.read_bytes().splitlines() if record.exists() else []:
+        found = json.loads(line)
+        if found["limit"] != seconds:
+            raise SystemExit(f"{record}: holds attempts with {found['limit']:g} s, not {seconds:g} s")
+        file = out / found.pop("attempt")
+        if not file.exists():
+            with write_atomically(file) as stream:
+                stream.write(json.dumps(found, ensure_ascii=False).encode())
+
+
+def pack(record: Path, out: Path) -> None:
+    """Write all attempts of a run into a record, an attempt a line."""
+    with write_atomically(record) as stream:
+        for file in sorted(out.glob("found-*/*/*.json")):
+            found = {"attempt": file.relative_to(out).as_posix()} | json.loads(file.read_bytes())
+            stream.write(json.dumps(found, ensure_ascii=False).encode() + b"\n")
+
+
 def tasks(arguments: argparse.Namespace) -> Iterator[Task]:
     for library, share in (("mathcomp", 0.6), ("standard", 0.4)):
         folder = arguments.out / library
@@ -335,6 +356,7 @@ def main() -> None:
     parser.add_argument("--theorems", type=int, default=200)
     parser.add_argument("--seconds", type=float, default=60.0, help="for each theorem and prover")
     parser.add_argument("--out", type=Path, default=Path(tempfile.gettempdir()) / "tendsto-provers")
+    parser.add_argument("--record", type=Path, help="a file of attempts that are not repeated, and to which it adds")
     parser.add_argument("--provers", nargs="*", choices=PROVERS, default=list(PROVERS))
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--list", action="store_true", help="only name the theorems")
@@ -344,6 +366,8 @@ def main() -> None:
     if arguments.quick:
         arguments.theorems, arguments.seconds = 20, 5.0
     build_all(arguments.out)
+    if arguments.record:
+        unpack(arguments.record, arguments.out, arguments.seconds)
     every = list(tasks(arguments))
     if arguments.list:
         for task in every:
@@ -355,6 +379,8 @@ def main() -> None:
         return
     for task, result in run_tasks(attempt_file, every, workers=arguments.workers):
         print(f"{task.path}: {result.reason if isinstance(result, Lost) else 'done'}", flush=True)
+    if arguments.record:
+        pack(arguments.record, arguments.out)
     Console().print(table(every))
 
 

@@ -60,6 +60,14 @@ def test_a_forged_form_is_refused(client, site):
     assert queued(site) == []
 
 
+@pytest.mark.parametrize("cookie", ["", "x", "x.y", "x.\xe9", "\xe9.\xe9"])
+def test_a_forged_cookie_is_no_visitor_s(client, cookie):
+    forged = "; ".join(f"{name}={cookie}" for name in ("visitor", "admin", "seen"))
+    assert client.get("/", headers={"cookie": forged.encode("latin-1")}).status_code == 200
+    answer = client.get("/papers/toy-sums", headers={"cookie": forged.encode("latin-1")})
+    assert (answer.status_code, "visitor" in answer.cookies) == (200, True)
+
+
 def test_every_form_asks_for_its_token(client):
     """Only the link of a mail program may do without, whose address is the authority."""
     posts = [route.path for router in client.app.routes for route in _routes(router) if "POST" in route.methods]
@@ -163,9 +171,10 @@ def test_secrets_are_made_once_and_are_the_owner_s_alone(tmp_path):
 
 
 def test_a_password_for_mail_is_not_shown():
-    server = MailServer.from_address("smtps://me:hidden@mail.example.org", "a@example.org")
-    assert (server.port, server.encryption, server.password) == (465, "tls", "hidden")
-    assert "hidden" not in repr(server)
+    server = MailServer.from_address("smtps://me%40example.org:hidd%2fen@mail.example.org", "a@example.org")
+    assert (server.port, server.encryption) == (465, "tls")
+    assert (server.user, server.password) == ("me@example.org", "hidd/en")
+    assert "hidd" not in repr(server)
     for address, sender in (("http://h", "a@b"), ("smtp:", "a@b"), ("smtp://h", "no address")):
         with pytest.raises(ValueError, match=r"smtp|sender"):
             MailServer.from_address(address, sender)

@@ -94,7 +94,7 @@ def limit_rate(request: Request) -> None:
 def visitor_of(request: Request) -> str:
     """Who asks, by a random cookie that only this site can have made; a new one if there is none."""
     name, _, signature = request.cookies.get(_VISITOR, "").partition(".")
-    if name and hmac.compare_digest(signature, sign(request, f"visitor:{name}")):
+    if name and hmac.compare_digest(signature.encode(), sign(request, f"visitor:{name}").encode()):
         return name
     if not hasattr(request.state, "new_visitor"):
         request.state.new_visitor = secrets.token_urlsafe(16)

@@ -7,7 +7,7 @@ import secrets
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 from tendsto.evidence.claim import BudgetName
 
@@ -31,6 +31,8 @@ class MailServer:
     def from_address(cls, address: str, sender: str) -> MailServer:
         """The server behind `smtp://host:port`, `smtp+starttls://user:password@host` or `smtps://…`.
 
+        A user's name and password are written as in any address: `%40` stands for the character @ in them.
+
         **Raises** `ValueError` if `address` is anything else, or `sender` is no mail address.
         """
         parts = urlsplit(address)
@@ -46,7 +48,8 @@ class MailServer:
         if "@" not in sender or any(character.isspace() for character in sender):
             raise ValueError(f"sender: {sender!r} is not a mail address")
         encryption, port = known[parts.scheme]
-        return cls(parts.hostname, parts.port or port, sender, parts.username or "", parts.password or "", encryption)
+        user, password = (unquote(it or "") for it in (parts.username, parts.password))
+        return cls(parts.hostname, parts.port or port, sender, user, password, encryption)
 
 
 @dataclass(frozen=True)
