@@ -10,6 +10,7 @@ import sys
 import time
 from pathlib import Path
 
+import cloudpickle
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -117,6 +118,30 @@ def test_a_federation_does_what_the_simulator_does(name):
     np.testing.assert_allclose(strategy.x, trace.x[0], rtol=1e-13)
     assert float(strategy.state.cost.bits_up) == trace.final("bits_up")
     assert strategy.left_out == []
+
+
+TRACED = []
+
+
+class Traced(EF21):
+    """Notes each time that a client's part is made into a program."""
+
+    def answer(self, *call):
+        TRACED.append(type(self))
+        return super().answer(*call)
+
+
+def test_a_client_that_comes_with_every_message_compiles_once():
+    """As Flower's simulation has it, which sends the app to another process each time."""
+    method = Traced(TopK(2), 0.01)
+    sent = cloudpickle.dumps(flower.client_app(method, X0, client))
+    traced = []
+    for _ in range(2):
+        strategy = flower.RoundStrategy(method, flower.Roster(CLIENTS), X0)
+        strategy.start(Loopback(lambda *call: cloudpickle.loads(sent)(*call)), strategy.initial_arrays(), num_rounds=3)
+        traced.append(len(TRACED))
+    assert traced[0] == traced[1] < 9
+    np.testing.assert_allclose(strategy.x, tt.run(method, whole(), X0, steps=3).x[0], rtol=1e-13)
 
 
 def lost(number, this, reply):
@@ -273,6 +298,7 @@ assert strategy.left_out == []
 
 
 APP = """
+import cloudpickle
 import jax
 jax.config.update("jax_enable_x64", True)
 import json, os, signal, traceback

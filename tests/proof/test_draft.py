@@ -8,6 +8,7 @@ import shutil
 import numpy as np
 import pytest
 from rocq_texts import SQUARES, Tries
+from scipy import stats
 
 from tendsto.assistants import Opening, RocqSession
 from tendsto.papers.hybridprover import kernel_of, lent
@@ -52,7 +53,7 @@ def test_a_users_sketch_needs_no_model_and_one_attempt(session):
 def test_what_is_not_proved_is_told(session):
     outcomes = {}
     for text in (SKETCH, "Lemma t : True. Proof. exact I. Qed.", "lia"):
-        attempt = pipeline(session, sketch=text, automation=Tries("foo.")).prove(SQUARES).attempts[0]
+        (attempt,) = pipeline(session, sketch=text, automation=Tries("foo.")).prove(SQUARES).attempts
         outcomes[attempt.outcome] = attempt.reason
     assert set(outcomes) == {"open", "unusable"}
     assert "hole 0: nothing works; hole 1" in outcomes["open"]
@@ -156,6 +157,14 @@ def test_the_interval_covers_the_truth_as_often_as_it_says():
         found = pass_at_k(counts, 10, 2, seed=seed)
         inside += found.low <= truth <= found.high
     assert 86 <= inside <= 100
+
+
+@pytest.mark.parametrize("confidence", [0.8, 0.95])
+def test_the_interval_ends_at_quantiles_of_the_resampled_mean(confidence):
+    """Of 400 theorems of which 120 are always proved a resample proves a binomial number."""
+    found = pass_at_k([5] * 120 + [0] * 280, 5, 2, confidence=confidence)
+    ends = stats.binom.ppf([(1 - confidence) / 2, (1 + confidence) / 2], 400, 0.3) / 400
+    assert (found.low, found.high) == pytest.approx(tuple(ends), abs=1.5 / 400)
 
 
 @pytest.mark.parametrize(

@@ -38,9 +38,10 @@ class Suggests:
     """A policy that suggests the same in every state."""
 
     def __init__(self, *tactics):
-        self.tactics = tactics
+        self.tactics, self.asked = tactics, []
 
     def suggest(self, state, premises, k):
+        self.asked.append(k)
         return [Suggestion(tactic, -1.0) for tactic in self.tactics][:k]
 
 
@@ -148,9 +149,19 @@ def test_only_the_final_check_decides(session):
 
 
 def test_the_policy_is_asked_for_as_many_as_said(session):
-    one = prover(session, GOOD, n_candidates=7, temperature=0.5)
+    tactic = Suggests("nia.")
+    one = prover(session, WRONG, n_candidates=7, temperature=0.5, automation=None, tactic=tactic, n_tactics=9)
     one.prove(SQUARES)
     assert one.whole.asked == [(SQUARES, 7, 0.5)]
+    assert set(tactic.asked) == {9}
+
+
+def test_what_does_not_finish_is_not_checked(session):
+    def check(*_):
+        raise AssertionError("it was checked")
+
+    report = prover(session, GOOD.removesuffix(" lia."), automation=None, check=check).prove(SQUARES)
+    assert report.reason == "no candidate holds, and there is nothing to fill holes with"
 
 
 def test_two_workers_find_the_same():

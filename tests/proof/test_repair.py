@@ -92,6 +92,26 @@ def test_each_proof_is_kept_filled_or_left_open(file, quick):
     assert file.read_text() == FILE
 
 
+def test_later_proofs_rest_on_earlier_ones_and_on_the_project(tmp_path):
+    (tmp_path / "_CoqProject").write_text("-Q lib Lib\n")
+    (tmp_path / "lib").mkdir()
+    (tmp_path / "lib" / "Base.v").write_text("Definition two := 2.\n")
+    subprocess.run(["coqc", "-q", "-Q", "lib", "Lib", "lib/Base.v"], cwd=tmp_path, check=True)
+    file = tmp_path / "File.v"
+    file.write_text(
+        "From Coq Require Import Lia.\nFrom Lib Require Import Base.\n"
+        "Lemma held : two = 2. Proof. reflexivity. Qed.\n"
+        "Lemma filled : two + two = 4. Proof. foo. Qed.\n"
+        "Lemma open n : n < n + two. Proof. foo. Qed.\n"
+        "Lemma last n : n < n + 2 /\\ two + two = 4. Proof. rewrite <- held. split. { apply open. } { foo. } Qed.\n"
+    )
+    done = list(mend(file, automation=Tries("exact eq_refl.", "exact filled.")))
+    assert [(it.name, it.outcome) for it in done] == [
+        ("held", "holds"), ("filled", "proved"), ("open", "open"), ("last", "proved")
+    ]  # fmt: skip
+    assert done[3].text.endswith("rewrite <- held. split. { apply open. } { exact eq_refl. }\nQed.")
+
+
 def test_one_theorem_alone(file):
     (only,) = mend(file, theorem="sq", automation=Tries("nia."))
     assert (only.name, only.line, only.outcome) == ("sq", 5, "proved")

@@ -15,9 +15,11 @@ from sqlalchemy import select, update
 from sqlalchemy.orm import Session
 
 from tendsto.listing import listing
+from tendsto.site import feed, shelf
 from tendsto.site.app import create_app
 from tendsto.site.database import Paper, now
 from tendsto.site.feed import Period
+from tendsto.site.formats import Imported
 from tendsto.site.settings import Settings
 from tendsto.site.site import Site
 
@@ -69,6 +71,15 @@ def test_the_cards_print_what_the_feed_printed(tmp_path):
             "date": row["date"],
             "comments": row["comments"],
         }
+
+
+def test_a_page_that_is_just_full_is_the_last(site, client):
+    with Session(site.engine) as session, session.begin():
+        missing = 2 * feed.PAGE - shelf.count_papers(session)
+        shelf.take_in(session, [Imported(f"Paper {number}") for number in range(missing)])
+    assert len(cards(client)) == 2 * feed.PAGE
+    assert html.fromstring(client.get("/page/2").text).xpath("//p[@class='more']") == []
+    assert client.get("/page/3").status_code == 404
 
 
 def test_without_the_rule_of_the_year_just_the_cards_of_that_year_change(tmp_path):

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from datetime import date
+
 import pytest
 from lxml import html
 from sqlalchemy import update
 from sqlalchemy.orm import Session
 
 from tendsto.listing import listing
+from tendsto.site import shelf
 from tendsto.site.database import Claim
+from tendsto.site.formats import Imported
 from tendsto.site.meaning import Meaning
 from tendsto.site.search import Filters, matching, search
 
@@ -62,6 +66,22 @@ def test_words_are_found_by_their_beginning_their_stem_and_without_accents(site)
     assert found(site, "moulines") == found(site, "Moulínes") == {"nash-mp"}
 
 
+def test_all_words_must_fit_where_enough_papers_have_them(site):
+    one, other, both = (found(site, query) for query in ("proof", "theorem", "theorem proof"))
+    assert len(both) >= 10
+    assert both <= one & other
+    assert both < one | other
+    assert found(site, "halpern theorem") > found(site, "halpern")
+
+
+def test_a_year_has_all_its_days(site):
+    days = [date(2018, 12, 31), date(2019, 1, 1), date(2019, 12, 31), date(2020, 1, 1)]
+    with Session(site.engine) as session, session.begin():
+        shelf.take_in(session, [Imported(str(day), published=day) for day in days])
+        hits = search(session, None, "", Filters(year=2019)).hits
+        assert {hit.paper.published for hit in hits} & set(days) == set(days[1:3])
+
+
 def test_every_rank_has_its_reason(site):
     site.learn()
     with Session(site.engine) as session:
@@ -70,6 +90,23 @@ def test_every_rank_has_its_reason(site):
     assert first.reason.startswith("title: halpern, iteration · claims: ")
     assert " · meaning 0." in first.reason
     assert all(hit.reason for hit in rest)
+
+
+def test_ranks_by_words_and_by_meaning_are_fused_under_the_same_filters(site):
+    site.learn()
+    query = "which premises a proof needs"
+    with Session(site.engine) as session:
+        words = [hit.paper.id for hit in search(session, None, query, size=100).hits]
+        close = [identity for identity, cosine in site.meaning.nearest(query, 100) if cosine >= 0.08]
+        fused = [hit.paper.id for hit in search(session, site.meaning, query, size=100).hits]
+        proofs = search(session, site.meaning, query, Filters(field="proof"), size=100).hits
+    ranks = [{identity: rank for rank, identity in enumerate(one, 1)} for one in (words, close)]
+    scores = {it: sum(1 / (60 + rank[it]) for rank in ranks if it in rank) for it in {*words, *close}}
+    assert fused == sorted(scores, key=lambda it: (-scores[it], it))
+    assert fused != words
+    assert set(words) - set(close)
+    assert len(close) < len(listing())
+    assert {hit.paper.field for hit in proofs} == {"proof"}
 
 
 def test_pages_follow_one_another(site):

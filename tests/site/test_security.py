@@ -68,6 +68,15 @@ def test_a_forged_cookie_is_no_visitor_s(client, cookie):
     assert (answer.status_code, "visitor" in answer.cookies) == (200, True)
 
 
+@pytest.mark.parametrize("address", ["http://127.0.0.1:8000", "https://papers.example.org"])
+def test_cookies_stay_with_the_site(tmp_path, papers, address):
+    site = Site(Settings(tmp_path, address=address), papers, learns=False)
+    made = TestClient(create_app(site), base_url=address).get("/papers/toy-sums").headers["set-cookie"]
+    assert {"HttpOnly", "SameSite=lax"} <= set(made.split("; "))
+    assert ("Secure" in made.split("; ")) == address.startswith("https:")
+    site.close()
+
+
 def test_every_form_asks_for_its_token(client):
     """Only the link of a mail program may do without, whose address is the authority."""
     posts = [route.path for router in client.app.routes for route in _routes(router) if "POST" in route.methods]

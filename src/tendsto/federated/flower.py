@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from typing import Any
 
 import equinox as eqx
@@ -83,34 +84,46 @@ def client_app(method: RoundMethod[Any], x0: PyTree[Any], client: Callable[[Any]
 
     **Returns** a `flwr.clientapp.ClientApp`.
     """
-    x0 = starting_point(x0)
     flower = clientapp.ClientApp()
+    own = _Client(method, starting_point(x0), client)
+    flower.query(NUMBER)(own.number)
+    flower.train()(own.answer)
+    return flower
 
-    def number(message: Any, context: Any) -> Any:
-        own, _ = client(context)
+
+@dataclass(frozen=True)
+class _Client:
+    """What a `ClientApp` calls.
+
+    Flower's simulation sends it to another process with every message. As methods of a class that is imported there,
+    and not as functions made here, they find what that process has compiled before.
+    """
+
+    method: RoundMethod[Any]
+    x0: PyTree[Array]
+    client: Callable[[Any], tuple[int, Federation]]
+
+    def number(self, message: Any, context: Any) -> Any:
+        own, _ = self.client(context)
         record = app.RecordDict({"config": app.ConfigRecord({"number": own})})
         return app.Message(content=record, reply_to=message)
 
-    def answer(message: Any, context: Any) -> Any:
-        _, problem = client(context)
+    def answer(self, message: Any, context: Any) -> Any:
+        _, problem = self.client(context)
         if problem.clients != 1:
             raise ValueError(f"client: expected a federation of one, got {problem.clients} clients")
         config = message.content["config"]
         opening, this = bool(config["opening"]), int(config["round"])
-        like, first = _likeness(method, problem, x0, opening)
+        like, first = _likeness(self.method, problem, self.x0, opening)
         shared = _decode(message.content["shared"], like.shared)
         row = jax.tree.map(lambda leaf: leaf[0], _decode(message.content["row"], like.rows))
         kept = _settled(context.state, int(config["settled"]), first)
         data = jax.tree.map(lambda leaf: leaf[0], problem.data)
-        sent, after = _answer(method, problem, data, shared, row, kept, opening)
+        sent, after = _answer(self.method, problem, data, shared, row, kept, opening)
         context.state["kept"], context.state["pending"] = _encode(kept), _encode(after)
         context.state["rounds"] = app.ConfigRecord({"kept": int(config["settled"]), "pending": this})
         record = app.RecordDict({"answer": _encode(sent), "config": app.ConfigRecord({"round": this})})
         return app.Message(content=record, reply_to=message)
-
-    flower.query(NUMBER)(number)
-    flower.train()(answer)
-    return flower
 
 
 @eqx.filter_jit
