@@ -55,6 +55,16 @@ def test_pages_of_papers_follow_one_another(client):
     assert keys == [entry["paper"]["id"] for entry in client.get("/api/daily_papers?limit=100").json()]
 
 
+def test_what_trends_is_young_and_liked(client, site):
+    """Hours before the newest h, votes v: 1000 / 26^1.5 > 10 / 2^1.5 > 400 / 26^1.5, where 400 / 26 > 10 / 2."""
+    liked = {"B": (9, 1000), "A": (10, 10), "C": (9, 400), "D": (9, 400)}
+    with Session(site.engine) as session, session.begin():
+        shelf.take_in(session, [Imported(it, listed=date(2030, 1, day), upvotes=v) for it, (day, v) in liked.items()])
+    address = "/api/daily_papers?month=2030-01&sort=trending"
+    assert [it["title"] for it in client.get(address).json()] == ["B", "A", "D", "C"]
+    assert [it["title"] for it in client.get(f"{address}&limit=2&p=1").json()] == ["D", "C"]
+
+
 def test_one_paper_by_either_name(client, site):
     import_one(site)
     paper = client.get("/api/papers/2505.19731").json()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import email
 import email.policy
+import json
 import re
 from datetime import date, timedelta
 
@@ -195,6 +196,31 @@ def test_verdicts_are_news_once(site, papers, letterbox):
     assert digest.send_news(site, refuse) == 0
 
 
+def test_a_verdict_that_another_has_replaced_is_no_news(site, papers, letterbox):
+    check([papers["toy-sums"].claims["twice_two_is_four"]], Budget(), store=site.store)
+    (path,) = site.store.folder.glob("verdicts/toy-sums/*.json")
+    with Session(site.engine) as session:
+        digest.subscribe(session, "ada@example.org", "")
+        for finished in ("2100-01-01T00:00:00+00:00", "2100-01-02T00:00:00+00:00"):
+            plain = json.loads(path.read_text())
+            plain["verdict"]["finished"] = finished
+            path.write_text(json.dumps(plain))
+            assert shelf.read_verdicts(session, site.store) == 1
+        session.commit()
+    assert digest.send_news(site, refuse) == 1
+    assert letterbox.messages[0].get_body(("plain",)).get_content().count("toy-sums/twice_two_is_four") == 1
+
+
+def test_who_leaves_one_search_keeps_the_other(site):
+    with Session(site.engine) as session:
+        for query in ("q=games", "q=proofs"):
+            digest.subscribe(session, "ada@example.org", query)
+        assert digest.unsubscribe(
+            site, session, digest.unsubscribe_link(site, "ada@example.org", "q=games").rpartition("/")[2]
+        )
+    assert subscriptions(site) == [("ada@example.org", "q=proofs")]
+
+
 def test_who_could_not_be_reached_is_sent_it_with_the_next_run(site, letterbox):
     with Session(site.engine) as session:
         for address in ("gone@example.org", "ada@example.org"):
@@ -207,6 +233,7 @@ def test_who_could_not_be_reached_is_sent_it_with_the_next_run(site, letterbox):
     letterbox.refused.clear()
     assert digest.send_news(site, refuse) == 1
     assert [it["To"] for it in letterbox.messages] == ["ada@example.org", "gone@example.org"]
+    assert digest.send_news(site, refuse) == 0
 
 
 def test_a_search_survives_its_subscription():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from datetime import date
 
 import pytest
@@ -14,6 +15,7 @@ from sqlalchemy.orm import Session
 from tendsto.site import formats, shelf
 from tendsto.site.database import Paper, Tag, now
 from tendsto.site.formats import Imported, arxiv_id, clean, read
+from tendsto.site.settings import Settings
 from tendsto.site.site import Site
 
 ARXIV = b"""<?xml version="1.0" encoding="UTF-8"?>
@@ -79,7 +81,8 @@ def test_the_two_dates_of_daily_papers_are_told_apart():
     entry["paper"]["submittedOnDailyAt"] = "2025-05-27T08:00:00.000Z"
     (late,) = read(json.dumps(entry).encode())
     assert (late.published, late.listed) == (None, date(2025, 5, 27))
-    (bare,) = read(json.dumps({"id": "2505.19731v2", "title": "T", "authors": ["Ada"]}).encode())
+    bare_entry = {"id": "2505.19731v2", "title": "T", "authors": ["Ada"], "upvotes": True, "numComments": -1}
+    (bare,) = read(json.dumps(bare_entry).encode())
     assert bare == Imported("T", "2505.19731", authors=("Ada",))
 
 
@@ -213,7 +216,7 @@ def test_an_import_lists_updates_and_leaves_the_catalogue_alone(site):
     fresh = Imported("Fresh <b>news</b>", "2601.00001", "Σ is a sum.", ("Ada",), date(2026, 1, 2), date(2026, 1, 3))
     with Session(site.engine) as session:
         assert shelf.take_in(session, [catalogued, fresh]) == {"counted": 1, "new": 1}
-        assert shelf.take_in(session, [fresh]) == {"updated": 1}
+        assert shelf.take_in(session, [replace(catalogued, comments=0), fresh]) == {"counted": 1, "updated": 1}
         session.commit()
         known, new = (session.query(Paper).filter_by(arxiv=it).one() for it in ("2502.00212", "2601.00001"))
         assert (known.title[:4], known.comments) == ("STP:", 9)
@@ -222,6 +225,19 @@ def test_an_import_lists_updates_and_leaves_the_catalogue_alone(site):
     with Session(again.engine) as session:
         assert session.query(Paper).filter_by(arxiv="2502.00212").one().comments == 9
     again.close()
+
+
+def test_a_paper_that_was_imported_before_it_enters_the_catalogue_stays_one(site, tmp_path):
+    cards = {slug: card for slug, card in site.listing.items() if slug != "stp"}
+    early = Site(Settings(tmp_path / "early"), {}, cards, learns=False)
+    with Session(early.engine) as session, session.begin():
+        shelf.take_in(session, [Imported("Another title", "2502.00212", upvotes=9)])
+    early.close()
+    late = Site(early.settings, {}, site.listing, learns=False)
+    with Session(late.engine) as session:
+        (paper,) = session.query(Paper).filter_by(arxiv="2502.00212")
+        assert (paper.slug, paper.key, paper.title[:4], paper.upvotes) == ("stp", "stp", "STP:", 9)
+    late.close()
 
 
 def test_a_json_feed_says_what_an_atom_feed_says():

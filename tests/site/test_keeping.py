@@ -31,6 +31,17 @@ def test_a_value_is_made_once_until_the_database_changes(site):
     assert [look(), look("b")] == [4, 5]
 
 
+def test_what_was_made_of_an_older_state_is_not_kept(site):
+    def make() -> str:
+        with Session(site.engine) as session, session.begin():
+            session.execute(update(Paper).values(comments=7))
+        site.kept.get("another reader", str)
+        return "old"
+
+    assert site.kept.get("a", make) == "old"
+    assert site.kept.get("a", lambda: "new") == "new"
+
+
 def test_a_page_that_is_kept_follows_what_is_written_and_has_its_visitor_s_own_token(site, client):
     first = client.get("/papers/toy-sums").text
     assert client.get("/papers/toy-sums").text == first

@@ -6,6 +6,7 @@ import json
 import os
 import re
 import sqlite3
+import subprocess
 import time
 
 import httpx2
@@ -148,6 +149,19 @@ def test_a_later_verdict_replaces_an_earlier_one_which_stays_as_history(site, cl
         assert len(session.scalars(select(StoredVerdict)).all()) == 2
 
 
+def test_the_last_verdict_rules_in_whatever_order_they_are_read(site, papers):
+    claim = papers["toy-sums"].claims["twice_two_is_four"]
+    for seed, finished, verdict in ((0, "2100-01-02", "fails"), (1, "2100-01-01", "holds")):
+        check([claim], Budget(seed=seed), store=site.store)
+        (path,) = site.store.folder.glob(f"verdicts/toy-sums/*.{seed}.json")
+        plain = json.loads(path.read_text())
+        plain["verdict"] |= {"finished": f"{finished}T00:00:00+00:00", "verdict": verdict}
+        path.write_text(json.dumps(plain))
+        with Session(site.engine) as session, session.begin():
+            assert shelf.read_verdicts(session, site.store) == 1
+            assert session.scalar(select(Claim.ruling).where(Claim.name == "twice_two_is_four")) == "fails"
+
+
 def test_a_verdict_whose_code_has_changed_is_marked(site, client, papers):
     check([papers["toy-sums"].claims["twice_two_is_four"]], Budget(), store=site.store)
 
@@ -266,3 +280,40 @@ def test_a_run_that_is_cancelled_as_it_is_due_does_not_start(site, monkeypatch):
         site.runner._begin()
         session.refresh(run)
         assert (run.state, site.runner._children) == ("cancelled", {})
+
+
+def begun(site, monkeypatch, program: str) -> psutil.Process:
+    """A run that has begun, whose process is a shell with this program."""
+
+    def spawn(run, log):
+        return subprocess.Popen(["sh", "-c", program], stdout=log, stderr=log, start_new_session=True)
+
+    monkeypatch.setattr(site.runner, "_spawn", spawn)
+    with Session(site.engine) as session:
+        ask(session, site, "ada")
+    site.runner._begin()
+    (child,) = site.runner._children.values()
+    return psutil.Process(child.process.pid)
+
+
+def cancel_first(site) -> None:
+    with Session(site.engine) as session:
+        runs.cancel(session, session.get_one(Run, 1))
+
+
+def test_what_a_run_has_started_ends_with_it(site, monkeypatch):
+    shell = begun(site, monkeypatch, "sleep 600 & wait")
+    (started,) = wait(shell.children)
+    cancel_first(site)
+    site.runner._look()
+    wait(lambda: not started.is_running() or started.status() == psutil.STATUS_ZOMBIE)
+
+
+def test_a_run_that_is_cancelled_as_it_ends_stays_cancelled(site, monkeypatch):
+    ended = begun(site, monkeypatch, "true")
+    wait(lambda: ended.status() == psutil.STATUS_ZOMBIE)
+    cancel_first(site)
+    site.runner._look()
+    with Session(site.engine) as session:
+        assert session.get_one(Run, 1).state == "cancelled"
+    assert site.runner._children == {}
