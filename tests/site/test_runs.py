@@ -151,15 +151,16 @@ def test_a_later_verdict_replaces_an_earlier_one_which_stays_as_history(site, cl
 
 def test_the_last_verdict_rules_in_whatever_order_they_are_read(site, papers):
     claim = papers["toy-sums"].claims["twice_two_is_four"]
-    for seed, finished, verdict in ((0, "2100-01-02", "fails"), (1, "2100-01-01", "holds")):
+    rules = ["fails", "fails", "unsound"]
+    for seed, (day, verdict) in enumerate([(2, "fails"), (1, "holds"), (3, "unsound")]):
         check([claim], Budget(seed=seed), store=site.store)
         (path,) = site.store.folder.glob(f"verdicts/toy-sums/*.{seed}.json")
         plain = json.loads(path.read_text())
-        plain["verdict"] |= {"finished": f"{finished}T00:00:00+00:00", "verdict": verdict}
+        plain["verdict"] |= {"finished": f"2100-01-0{day}T00:00:00+00:00", "verdict": verdict}
         path.write_text(json.dumps(plain))
         with Session(site.engine) as session, session.begin():
             assert shelf.read_verdicts(session, site.store) == 1
-            assert session.scalar(select(Claim.ruling).where(Claim.name == "twice_two_is_four")) == "fails"
+            assert session.scalar(select(Claim.ruling).where(Claim.name == "twice_two_is_four")) == rules[seed]
 
 
 def test_a_verdict_whose_code_has_changed_is_marked(site, client, papers):
