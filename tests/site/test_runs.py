@@ -223,6 +223,8 @@ def test_who_cancels_a_run_frees_the_place_for_the_next(started, client, monkeyp
     (worker,) = workers(started.settings.folder)
     stranger = type(client)(client.app, base_url=started.settings.address)
     assert "/runs/1/cancel" not in stranger.get("/runs/1").text
+    assert "/runs/2" in client.get("/papers/toy-sums").text
+    assert "/runs/2" not in stranger.get("/papers/toy-sums").text
     assert submit(client, "/runs/1", "/runs/1/cancel").status_code == 303
     assert "<strong>cancelled</strong>" in client.get("/runs/1").text
     wait(lambda: "<strong>running</strong>" in client.get("/runs/2").text)
