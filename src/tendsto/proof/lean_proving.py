@@ -97,7 +97,7 @@ def _attempts(theorem: OpenLeanTheorem, closers: Sequence[str]) -> tuple[str, li
     tried += [(gap, form) for closer in closers for gap in declaration.gaps for form in forms(closer, gap.place)]
     source, attempts = f"{theorem.before.rstrip()}\n", []
     for number, (gap, form) in enumerate(tried):
-        name = f"{declaration.name}_attempt_{number}"
+        name = f"{declaration.name.removesuffix('»')}_attempt_{number}{'»' * declaration.name.endswith('»')}"
         body = declaration.body if gap is None else filled(declaration.body, {gap: form})
         first = source.count("\n") + 1
         source += (
