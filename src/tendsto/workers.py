@@ -156,9 +156,11 @@ def _local(workers: int) -> Iterator[tuple[Executor, int]]:
     )
     try:
         yield executor, workers
-    finally:
+    except BaseException:
         with _managers_silent():
             executor.shutdown(kill_workers=True)
+        raise
+    executor.shutdown()
 
 
 @contextmanager
