@@ -1,21 +1,21 @@
 """How fast the site answers, and how much a page weighs.
 
-    python -m benchmarks.site.speed [--quick] [--json]
+    python -m benchmarks.site.speed [--quick] [--json] [--database postgresql:///empty]
 
 The feed at the papers of the listing and at 100,000 imported ones (synthetic: words drawn from the listing's
 summaries), the search at both, each right after the database has changed and once more; 200 readers at once for a
-minute; and what a browser loads for each of the main pages.
+minute; and what a browser loads for each of the main pages. With a database of PostgreSQL, which must be empty, only
+the 100,000 papers are measured, in it.
 """
 
 from __future__ import annotations
 
+import argparse
 import asyncio
 import json
 import random
 import shutil
-import sqlite3
 import statistics
-import sys
 import time
 from collections.abc import Iterator
 from datetime import date, timedelta
@@ -23,12 +23,14 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import httpx2
+from sqlalchemy import func, select, update
 from sqlalchemy.orm import Session
 
 from benchmarks.site.server import Server, serving
 from tendsto.listing import listing
 from tendsto.papers import catalogue
 from tendsto.site import shelf
+from tendsto.site.database import Paper, open_database
 from tendsto.site.formats import Imported
 from tendsto.site.settings import Settings
 from tendsto.site.site import Site
@@ -70,9 +72,9 @@ def synthetic(count: int, seed: int = 0) -> Iterator[Imported]:
         )
 
 
-def fill(folder: Path, count: int) -> tuple[float, float]:
+def fill(settings: Settings, count: int) -> tuple[float, float]:
     """List `count` synthetic papers and learn what they mean; the seconds that each took."""
-    site = Site(Settings(folder), catalogue(), learns=False)
+    site = Site(settings, catalogue(), learns=False)
     began = time.perf_counter()
     with Session(site.engine) as session, session.begin():
         shelf.take_in(session, synthetic(count))
@@ -82,22 +84,23 @@ def fill(folder: Path, count: int) -> tuple[float, float]:
     return listed - began, time.perf_counter() - listed
 
 
-def latencies(server: Server, folder: Path, pages: dict[str, str]) -> dict[str, float]:
+def latencies(server: Server, settings: Settings, pages: dict[str, str]) -> dict[str, float]:
     """The median milliseconds of each page, one request at a time: after the database has changed, and once more."""
     found = {}
-    database = sqlite3.connect(folder / "site.sqlite")
-    (version,) = database.execute("PRAGMA user_version").fetchone()
+    engine = open_database(settings)
+    change = update(Paper).where(Paper.id == select(func.min(Paper.id)).scalar_subquery()).values(upvotes=Paper.upvotes)
     with httpx2.Client(base_url=server.address, timeout=60) as client:
         for name, page in pages.items():
             first, again = [], []
             for _ in range(REPEATS):
-                database.execute(f"PRAGMA user_version = {version}")  # a change: what the server keeps is forgotten
+                with engine.begin() as connection:
+                    connection.execute(change)  # what the server keeps is forgotten
                 for times in (first, again):
                     began = time.perf_counter()
                     client.get(page).raise_for_status()
                     times.append(1000 * (time.perf_counter() - began))
             found |= {name: statistics.median(first), f"{name} again": statistics.median(again)}
-    database.close()
+    engine.dispose()
     return found
 
 
@@ -156,33 +159,38 @@ def weights(address: str) -> dict[str, float]:
     return found
 
 
-def measure(quick: bool) -> dict[str, float]:
-    """All numbers."""
-    many, seconds = (5_000, 5.0) if quick else (MANY, SECONDS)
-    numbers: dict[str, float] = {}
-    with TemporaryDirectory() as name:
-        few, full = Path(name, "few"), Path(name, "full")
-        with serving(few) as server:
-            numbers |= {f"{key}, {len(listing())} papers, ms": it for key, it in _of_few(server, few).items()}
-            numbers |= {f"{key} page, kB": value for key, value in weights(server.address).items()}
-            crowded = asyncio.run(crowd(server.address, READERS, seconds))
-            numbers |= {f"{READERS} readers, {key}": value for key, value in crowded.items()}
-        listed, learnt = fill(full, many)
-        numbers |= {f"import of {many} papers, s": listed, f"learning what {many} papers mean, s": learnt}
-        with serving(full) as server:
-            found = latencies(server, full, FEEDS | SEARCHES)
-            numbers |= {f"{key}, {many} papers, ms": value for key, value in found.items()}
-    return numbers
-
-
-def _of_few(server: Server, folder: Path) -> dict[str, float]:
+def of_few(seconds: float) -> dict[str, float]:
+    """The numbers of a site with the papers of the listing alone."""
     pages = {name: page for name, page in (FEEDS | SEARCHES).items() if page != "/page/20"}
-    return latencies(server, folder, pages)
+    with TemporaryDirectory() as name, serving(Path(name)) as server:
+        found = latencies(server, Settings(Path(name)), pages)
+        numbers = {f"{key}, {len(listing())} papers, ms": value for key, value in found.items()}
+        numbers |= {f"{key} page, kB": value for key, value in weights(server.address).items()}
+        crowded = asyncio.run(crowd(server.address, READERS, seconds))
+        return numbers | {f"{READERS} readers, {key}": value for key, value in crowded.items()}
+
+
+def of_many(count: int, database: str) -> dict[str, float]:
+    """The numbers of a site with as many imported papers."""
+    with TemporaryDirectory() as name:
+        settings = Settings(Path(name), database=database)
+        listed, learnt = fill(settings, count)
+        numbers = {f"import of {count} papers, s": listed, f"learning what {count} papers mean, s": learnt}
+        with serving(settings.folder, *(["--database", database] if database else [])) as server:
+            found = latencies(server, settings, FEEDS | SEARCHES)
+            return numbers | {f"{key}, {count} papers, ms": value for key, value in found.items()}
 
 
 def main() -> None:
-    numbers = measure("--quick" in sys.argv)
-    if "--json" in sys.argv:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--quick", action="store_true", help="5,000 papers, and readers for five seconds")
+    parser.add_argument("--json", action="store_true")
+    parser.add_argument("--database", default="")
+    arguments = parser.parse_args()
+    count, seconds = (5_000, 5.0) if arguments.quick else (MANY, SECONDS)
+    numbers = {} if arguments.database else of_few(seconds)
+    numbers |= of_many(count, arguments.database)
+    if arguments.json:
         print(json.dumps(numbers))
         return
     for name, value in numbers.items():
