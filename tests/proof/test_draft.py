@@ -13,6 +13,7 @@ from scipy import stats
 from tendsto.assistants import Opening, RocqSession
 from tendsto.papers.hybridprover import kernel_of, lent
 from tendsto.proof.draft import DraftSketchProve, after_thought, code_block, pass_at_k
+from tendsto.proof.policies import PolicyUnavailable
 
 needs_rocq = pytest.mark.skipif(shutil.which("coqtop") is None, reason="needs Rocq: apt install coq")
 
@@ -83,6 +84,21 @@ def test_attempts_end_at_the_first_proof_or_go_on(session):
     found = pipeline(session, sketch=source(*texts), attempts=4, stop_at_first=False).prove(SQUARES)
     assert [it.outcome for it in found.attempts] == ["unusable", "proved", "proved", "unusable"]
     assert found.successes == 2
+
+
+@needs_rocq
+def test_a_model_that_does_not_answer_ends_the_attempts_and_is_asked_again(session, tmp_path):
+    class Silent:
+        def complete(self, prompt, **_):
+            raise PolicyUnavailable("nobody is there")
+
+    def run(sketch):
+        return pipeline(session, sketch=sketch, attempts=3, folder=tmp_path).prove(SQUARES).attempts
+
+    (silent,) = run(Silent())
+    assert (silent.number, silent.outcome, silent.reason) == (0, "open", "nobody is there")
+    (answered,) = run(Answers(SKETCH))
+    assert answered.outcome == "proved"
 
 
 @needs_rocq

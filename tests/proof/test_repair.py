@@ -112,6 +112,16 @@ def test_later_proofs_rest_on_earlier_ones_and_on_the_project(tmp_path):
     assert done[3].text.endswith("rewrite <- held. split. { apply open. } { exact eq_refl. }\nQed.")
 
 
+def test_a_whole_proof_that_is_admitted_is_proved_and_one_alone_rests_on_those_before(tmp_path, quick):
+    file = tmp_path / "File.v"
+    file.write_text("Lemma whole : 1 = 1. Proof. reflexivity. Admitted.\nLemma rests : 1 + 0 = 1. Proof. foo. Qed.\n")
+    (whole, rests) = mend(file, automation=Tries("exact whole."))
+    assert (whole.outcome, whole.masked, rests.outcome) == ("proved", (), "proved")
+    assert whole.text.endswith("reflexivity.\nQed.")
+    (alone,) = mend(file, theorem="rests", automation=Tries("exact whole."))
+    assert alone.outcome == "proved"
+
+
 def test_one_theorem_alone(file):
     (only,) = mend(file, theorem="sq", automation=Tries("nia."))
     assert (only.name, only.line, only.outcome) == ("sq", 5, "proved")
