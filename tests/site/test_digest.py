@@ -211,6 +211,19 @@ def test_a_verdict_that_another_has_replaced_is_no_news(site, papers, letterbox)
     assert letterbox.messages[0].get_body(("plain",)).get_content().count("toy-sums/twice_two_is_four") == 1
 
 
+@pytest.mark.parametrize("number", [100, 101])
+def test_what_a_digest_leaves_out_is_told(site, letterbox, number):
+    with Session(site.engine) as session:
+        digest.subscribe(session, "ada@example.org", "")
+    take_in(site, *(Imported(f"Paper {place}", listed=date(2030, 1, 1)) for place in range(number)))
+    assert digest.send_news(site, refuse) == 1
+    with Session(site.engine) as session:
+        found = digest.since(session, date(2030, 1, 1))
+    assert (len(found.papers), found.more) == (100, number > 100)
+    for kind in ("plain", "html"):
+        assert ("there are more" in letterbox.messages[0].get_body((kind,)).get_content()) == (number > 100)
+
+
 def test_who_leaves_one_search_keeps_the_other(site):
     with Session(site.engine) as session:
         for query in ("q=games", "q=proofs"):

@@ -33,10 +33,11 @@ _LONGEST_ADDRESS = 254
 
 @dataclass(frozen=True)
 class Digest:
-    """What is new: papers, and verdicts on claims."""
+    """What is new: papers, and verdicts on claims; `more` says that more papers are new than are named."""
 
     papers: Sequence[Paper]
     verdicts: Sequence[StoredVerdict]
+    more: bool = False
 
     def __bool__(self) -> bool:
         return bool(self.papers or self.verdicts)
@@ -47,17 +48,20 @@ class Digest:
 
 def since(session: Session, day: date, query: str = "", filters: Filters | None = None) -> Digest:
     """The papers listed on `day` or later, and the verdicts that were reached since."""
-    found = [it for it in matching(session, query, filters or Filters(), _MOST) if it.listed and it.listed >= day]
+    newest = matching(session, query, filters or Filters(), _MOST + 1)
+    found = [it for it in newest if it.listed and it.listed >= day]
     rows = select(StoredVerdict).where(StoredVerdict.finished >= day.isoformat(), StoredVerdict.current)
-    return Digest(found, _of_these(session, rows.order_by(StoredVerdict.id), query, filters or Filters()))
+    verdicts = _of_these(session, rows.order_by(StoredVerdict.id), query, filters or Filters())
+    return Digest(found[:_MOST], verdicts, len(found) > _MOST)
 
 
 def news(session: Session, subscription: Subscription) -> Digest:
     """What the subscription asks for and was not sent yet."""
     query, filters = read_query(subscription.query)
-    found = matching(session, query, filters, _MOST, above=subscription.last_paper)
+    found = matching(session, query, filters, _MOST + 1, above=subscription.last_paper)
     rows = select(StoredVerdict).where(StoredVerdict.id > subscription.last_verdict, StoredVerdict.current)
-    return Digest(found, _of_these(session, rows.order_by(StoredVerdict.id), query, filters))
+    verdicts = _of_these(session, rows.order_by(StoredVerdict.id), query, filters)
+    return Digest(found[:_MOST], verdicts, len(found) > _MOST)
 
 
 def _of_these(session: Session, rows: Select[StoredVerdict], query: str, filters: Filters) -> Sequence[StoredVerdict]:
