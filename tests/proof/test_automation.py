@@ -91,6 +91,9 @@ def test_what_the_hammer_finds_is_written_out_and_must_work_itself():
     assert (
         Portfolio((HAMMER,)).solve(Fake({**closes, "sauto use: b.": set()}, says=SAYS), goals("a")).outcome == "failed"
     )
+    # What it closes before it asks a prover it prints on one line, without the dot.
+    alone = Fake({"hammer.": {"a"}, "sfirstorder.": {"a"}}, says="Replace the hammer tactic with: sfirstorder ")
+    assert Portfolio((HAMMER,)).solve(alone, goals("a")).proof == ("sfirstorder.",)
     silent = Portfolio((HAMMER,)).solve(Fake(closes), goals("a"))
     assert silent.outcome == "failed"
 

@@ -59,7 +59,7 @@ HAMMER_WITH_E = "From Hammer Require Import Hammer.\nUnset Hammer Vampire.\nUnse
 The first call of a process reads all loaded libraries and looks for provers, which may take half a minute.
 """
 
-_REPLACEMENT = re.compile(r"Replace the hammer tactic with:\s*(?P<tactic>\S.*?\.)\s*\Z", re.DOTALL)
+_REPLACEMENT = re.compile(r"Replace the hammer tactic with:\s*(?P<tactic>\S.*?)\.?\s*\Z", re.DOTALL)
 
 
 @dataclass(frozen=True)
@@ -134,7 +134,7 @@ class Portfolio:
             result = session.run(state, closer.tactic, seconds=closer.seconds)
             said = result.message if isinstance(result, Failure) else result.messages
             if found := _REPLACEMENT.search(said):
-                result = session.run(state, found["tactic"], seconds=closer.seconds)
+                result = session.run(state, f"{found['tactic']}.", seconds=closer.seconds)
             elif closer.tactic == "hammer." and isinstance(result, State):
                 result = Failure("error", "hammer does not say how it proved the goal")
             stats.tactics[answer_of(result)] += 1
