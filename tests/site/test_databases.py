@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import threading
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
 from sqlalchemy import func, select, text
@@ -59,6 +61,25 @@ def test_writers_at_once_neither_fail_nor_write_twice(tmp_path, papers, database
         assert {paper.key for paper in matching(session, "zebra", Filters(), 100)} == fresh
         assert [session.scalar(select(func.count(table.id))) for table in (Run, Subscription)] == [1, 1]
     engine.dispose()
+
+
+def test_a_file_is_made_by_many_at_once(tmp_path):
+    """Fifty times: without care one in ten fails."""
+    together = threading.Barrier(WRITERS)
+
+    def open_one(folder: Path) -> str:
+        together.wait()
+        engine = open_database(Settings(folder))
+        with engine.connect() as connection:
+            mode = connection.scalar(text("PRAGMA journal_mode"))
+        engine.dispose()
+        return mode
+
+    with ThreadPoolExecutor(WRITERS) as pool:
+        for number in range(50):
+            folder = tmp_path / str(number)
+            assert list(pool.map(open_one, [folder] * WRITERS)) == ["wal"] * WRITERS
+            assert [path.name for path in folder.iterdir()] == ["site.sqlite"]
 
 
 def test_what_a_database_cannot_hold_is_not_found_and_breaks_nothing(client):

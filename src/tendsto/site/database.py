@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import re
+import sqlite3
 import unicodedata
 from collections.abc import Iterable
-from contextlib import ExitStack
+from contextlib import ExitStack, closing, suppress
 from datetime import UTC, date, datetime
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from sqlalchemy import (
@@ -183,7 +186,9 @@ def open_database(settings: Settings) -> Engine:
         url = make_url(settings.database).set(drivername="postgresql+psycopg")
     else:
         settings.folder.mkdir(parents=True, exist_ok=True)
-        url = URL.create("sqlite", database=str(settings.folder / "site.sqlite"))
+        path = settings.folder / "site.sqlite"
+        _make_file(path)
+        url = URL.create("sqlite", database=str(path))
     engine = create_engine(url, pool_size=20, max_overflow=30, pool_pre_ping=True)
     speech = dialect_of(engine)
     event.listen(engine, "connect", lambda connection, _: _configure(connection, speech.connected))
@@ -200,6 +205,20 @@ def open_database(settings: Settings) -> Engine:
                     connection.execute(text(statement))
         failure.pop_all()
     return engine
+
+
+def _make_file(path: Path) -> None:
+    """An empty SQLite file that has its write-ahead log: of several who turn one on at once, SQLite fails some.
+
+    Where it cannot be made, whoever opens it says why.
+    """
+    if path.exists():
+        return
+    with suppress(OSError, sqlite3.Error), TemporaryDirectory(dir=path.parent) as folder:
+        made = Path(folder) / path.name
+        with closing(sqlite3.connect(made)) as connection:
+            connection.execute("PRAGMA journal_mode = WAL")
+        path.hardlink_to(made)
 
 
 def _configure(connection: Any, statements: Iterable[str]) -> None:
