@@ -139,6 +139,8 @@ def test_a_claim_is_run_and_its_verdict_arrives(page):
     page.get_by_role("link", name="Sums of independent numbers").click()
     claim = page.locator("#twice_two_is_four")
     expect(claim.get_by_text("Not checked yet.")).to_be_visible()
+    # Before its scripts stand, the button leads to the page of the run.
+    page.wait_for_load_state()
     claim.get_by_role("button", name="Run").click()
     expect(claim.locator(".run .state")).to_contain_text("budget, seed 0")
     # A browser that closes loses nothing.
@@ -179,7 +181,13 @@ def test_a_run_is_cancelled_with_the_keyboard_alone(tmp_path, browser):
         page.keyboard.press("Enter")
         expect(claim.locator(".run .state")).to_contain_text("running", timeout=SECONDS_TO_RUN)
         expect(claim.locator(".run .state")).to_contain_text("standard budget")
-        tab_to(claim.get_by_role("button", name="Cancel"))
+        cancel, shown = claim.get_by_role("button", name="Cancel"), claim.locator(".run .state")
+        tab_to(cancel)
+        expect(claim.get_by_role("status")).to_have_text("Run 1 running")
+        for _ in range(2):
+            # The seconds that have passed are told anew, and the focus stays where it is.
+            expect(shown).not_to_have_text(shown.text_content())
+            expect(cancel).to_be_focused()
         page.keyboard.press("Enter")
         expect(page.locator(".run .state")).to_contain_text("cancelled")
         page.close()

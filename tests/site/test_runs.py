@@ -237,9 +237,10 @@ def test_progress_is_streamed_until_the_run_ends(site, client):
         runs.cancel(session, run)
     events = client.get("/runs/1/events")
     assert events.headers["content-type"].startswith("text/event-stream")
-    status, end = events.text.strip().split("\n\n")
+    status, news, end = events.text.strip().split("\n\n")
     assert status.startswith("event: status")
     assert "cancelled" in status
+    assert news.splitlines() == ["event: news", "data: Run 1 cancelled"]
     assert end.startswith("event: end")
 
 

@@ -107,22 +107,26 @@ def read_run(request: Request, site: TheSite, identity: int) -> Response:
 
 @router.get("/runs/{identity}/events")
 async def stream_run(request: Request, site: TheSite, identity: int) -> Response:
-    """The panel of a run as it changes, until the run has ended."""
+    """The panel of a run as it changes, until the run has ended, and what of it is news to who hears the page."""
     with Session(site.engine) as session:
         _run(session, identity)
 
-    def look() -> tuple[str, bool]:
+    def look() -> tuple[dict[str, str], bool]:
         with Session(site.engine) as session:
             status = status_of(request, session, _run(session, identity))
-            return site.render("run_status.html.jinja", csrf=form_token(request), **status), status["live"]
+            page = site.render("run_status.html.jinja", csrf=form_token(request), **status)
+            ruling = f": {status['verdict'].verdict}" if status["verdict"] else ""
+            return {"status": page, "news": f"Run {identity} {status['run'].state}{ruling}"}, status["live"]
 
     async def events() -> AsyncIterator[bytes]:
-        last, live = "", True
+        last: dict[str, str] = {}
+        live = True
         while live:
-            page, live = await asyncio.to_thread(look)
-            if page != last:
-                yield format_sse_event(data_str=page, event="status")
-                last = page
+            shown, live = await asyncio.to_thread(look)
+            for event, data in shown.items():
+                if data != last.get(event):
+                    yield format_sse_event(data_str=data, event=event)
+            last = shown
             if live:
                 await asyncio.sleep(_SECONDS_BETWEEN_EVENTS)
         yield format_sse_event(data_str="", event="end")
