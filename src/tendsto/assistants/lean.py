@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import functools
 import json
+import math
 import os
 import re
 import shutil
 import subprocess
 import tempfile
 import textwrap
+import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -26,7 +28,7 @@ from tendsto.assistants.checking import (
     validate,
 )
 from tendsto.assistants.protocol import Certificate, NotInstalled, Outcome, Theorem
-from tendsto.assistants.sandbox import Run, Sandbox
+from tendsto.assistants.sandbox import Run, Sandbox, kill
 from tendsto.validation import positive
 
 CLASSICAL_LEAN = ("propext", "Classical.choice", "Quot.sound")
@@ -222,12 +224,48 @@ class Lean:
             sandbox = Sandbox(memory=memory, programs=tools.directories)
             session = _Session(tools, sandbox, Path(directory).resolve(), time.perf_counter() + seconds)
             run = session.read("source", "Source", source)
-        said = tuple(Message(_line(it), str(it.get("severity")), str(it.get("data"))) for it in _messages(run.output))
+        said = tuple(map(_message, _messages(run.output)))
         try:
             stop_unless_exited_well(run, "the file", _error(run))
         except Stop as stop:
             return stop.outcome, said
         return "accepted", said
+
+    def messages(
+        self, source: str, *, options: Sequence[str] = (), seconds: float = 600.0, memory: int = 4 * 2**30
+    ) -> Iterator[Message]:
+        """What Lean says of a file of your own while it reads it, as `read` but of any length and as it comes.
+
+        **Arguments**
+
+        - `options`: settings for the whole file, `pp.all=true`.
+
+        **Raises** `NotInstalled` without Lean; `ValueError` for limits that are none; `TimeoutError`; `RuntimeError` if
+        Lean dies before the file ends, for want of memory.
+        """
+        positive("seconds", seconds)
+        tools = self._tools()
+        with tempfile.TemporaryDirectory(prefix="tendsto-lean-") as directory:
+            sandbox = Sandbox(memory=memory, programs=tools.directories)
+            session = _Session(tools, sandbox, Path(directory).resolve(), math.inf)
+            command = session.command("source", "Source", source, *(f"-D{it}" for it in options))
+            process = sandbox.open(command, session.directory / "source")
+            deadline, failed = time.perf_counter() + seconds, False
+            alarm = threading.Timer(seconds, kill, (process,))
+            alarm.start()
+            try:
+                assert process.stdout is not None
+                for line in process.stdout:
+                    for message in map(_message, _messages(line.decode(errors="replace"))):
+                        failed |= message.severity == "error"
+                        yield message
+                if process.wait() != int(failed):
+                    if time.perf_counter() >= deadline:
+                        raise TimeoutError(f"Lean did not read the file in {seconds:g} s")
+                    raise RuntimeError(f"Lean ended before the file did (code {process.returncode})")
+            finally:
+                alarm.cancel()
+                kill(process)
 
     def version(self) -> str:
         """The version that Lean says it is.
@@ -363,9 +401,9 @@ class _Session:
         if not self.tools.checker:
             return
         for module in modules:
-            run = self._run("verdict", [self.tools.checker, module])
+            run = self._check(module)
             stop_unless_exited_well(run, f"the second check of {module}", _error(run))
-        if self._run("verdict", [self.tools.checker, "Absent"]).code == 0:
+        if self._check("Absent").code == 0:
             raise Stop("crashed", "the second check accepts a module that does not exist")
 
     def _compile(self, directory: str, module: str, text: str) -> Run:
@@ -373,9 +411,21 @@ class _Session:
 
     def read(self, directory: str, module: str, text: str, *options: str) -> Run:
         """What Lean says of a text, as JSON."""
+        return self._run(directory, self.command(directory, module, text, *options))
+
+    def command(self, directory: str, module: str, text: str, *options: str) -> list[str]:
+        """Write a text, and what has Lean read it."""
         (self.directory / directory).mkdir(exist_ok=True)
         (self.directory / directory / f"{module}.lean").write_text(text, encoding="utf-8")
-        return self._run(directory, [*self.tools.compiler, "--json", *options, f"{module}.lean"])
+        path = self._path(directory)
+        return ["env", path, *_ENVIRONMENT, *self.tools.compiler, "--json", *options, f"{module}.lean"]
+
+    def _path(self, directory: str) -> str:
+        own = [str(self.directory / directory)] if directory == "verdict" else []
+        return f"LEAN_PATH={os.pathsep.join([*own, *self.tools.path])}"
+
+    def _check(self, module: str) -> Run:
+        return self._run("verdict", ["env", self._path("verdict"), *_ENVIRONMENT, self.tools.checker, module])
 
     def _hand_over(self, directory: str, module: str) -> None:
         """Give one compiled module, and nothing else, to the comparison."""
@@ -391,10 +441,7 @@ class _Session:
         left = self.deadline - time.perf_counter()
         if left <= 0:
             raise Stop("timed out", "the check ran out of time")
-        place = self.directory / directory
-        own = [str(place)] if directory == "verdict" else []
-        path = f"LEAN_PATH={os.pathsep.join([*own, *self.tools.path])}"
-        return self.sandbox.run(["env", path, *_ENVIRONMENT, *command], place, seconds=left)
+        return self.sandbox.run(command, self.directory / directory, seconds=left)
 
 
 def _statements(module: str, theorems: list[Theorem], preamble: str) -> str:
@@ -443,6 +490,10 @@ def _messages(output: str) -> list[dict[str, Any]]:
         if isinstance(message, dict):
             found.append(message)
     return found
+
+
+def _message(found: Mapping[str, Any]) -> Message:
+    return Message(_line(found), str(found.get("severity")), str(found.get("data")))
 
 
 def _line(message: Mapping[str, Any]) -> int:

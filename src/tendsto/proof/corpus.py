@@ -10,12 +10,15 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 import numpy as np
 from jaxtyping import Int
 
 from tendsto.proof.index_set import IndexSet
+
+if TYPE_CHECKING:
+    from tendsto.assistants import Lean
 
 LINE = 1 << 20
 """Where the text of a file is unknown, line i + 1, column j + 1 has the position i·LINE + j."""
@@ -28,9 +31,11 @@ class Premise(NamedTuple):
 
     - `path`: the file that defines it.
     - `full_name`: its name with the library and modules that it stands in.
-    - `kind`: what it is, `theorem` or `constructor`; for Rocq one of the values of `proof.glob.KINDS`.
-    - `start`, `end`: where its definition stands, its proof included, end exclusive: byte offsets in the file. In
-      a corpus without the files' texts they are numbers in the order of positions (see `LINE`).
+    - `kind`: what it is, `theorem` or `constructor`; for Rocq one of the values of `proof.glob.KINDS`. In Lean, what an
+      attribute makes of another declaration is `generated`.
+    - `start`, `end`: where its definition stands, its proof included, end exclusive: byte offsets in the file, in
+      a Lean file characters. In a corpus without the files' texts they are numbers in the order of positions (see
+      `LINE`).
     - `code`: its source without proof.
     """
 
@@ -259,6 +264,40 @@ class Corpus:
         from tendsto.proof.compilation import compiled
 
         return compiled(locations, seconds=seconds, memory=memory, on_file=on_file)
+
+    @classmethod
+    def from_lean(
+        cls,
+        *locations: str | os.PathLike[str],
+        lean: Lean | None = None,
+        seconds: float = 600.0,
+        memory: int = 4 * 2**30,
+        on_file: Callable[[Path], None] | None = None,
+    ) -> Corpus:
+        """Read Lean 4 projects as `lake build` leaves them: every `.ilean` file, with the source that it was made from.
+
+        Names, places and what each name in a proof stands for are the compiler's. Where a proof begins is read in the
+        text. So are its tactics, if `lean` is None: one is what begins in the column of the first after the outermost
+        `by`, with all below it; a proof term is one step. With `lean` they are those that LeanDojo traces, nested ones
+        included, with the goals before and after each (Section 4 of arXiv 2306.15626).
+
+        **Arguments**
+
+        - `locations`: folders, read with all below them, or single `.ilean` files. A project's folder holds its
+          packages (`.lake/packages`); `lean --print-prefix` names that of Lean's own library. References to modules
+          outside are left out.
+        - `lean`: the prover that reads every source again, in its sandbox, but for those in hidden folders, which the
+          packages are; `Lean(("lake", "env", "lean"), directory="project")`.
+        - `seconds`, `memory`: wall time for all of that, address space in bytes.
+        - `on_file`: called with each file that is about to be read again.
+
+        **Raises** `FileNotFoundError` for a folder without `.ilean` files, or a module without source in a folder above
+        its `.ilean` file; `ValueError` naming the file that is damaged, too old, for another text, or does not compile,
+        or a module that is there twice; `NotInstalled`; `TimeoutError`; `RuntimeError` if Lean runs out of memory.
+        """
+        from tendsto.proof.lean_library import read
+
+        return read(locations, lean=lean, seconds=seconds, memory=memory, on_file=on_file)
 
     @classmethod
     def from_leandojo(cls, directory: str | os.PathLike[str]) -> Corpus:

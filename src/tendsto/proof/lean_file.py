@@ -12,9 +12,14 @@ from pygments.lexers import get_lexer_by_name
 from pygments.token import Comment, String
 
 _SCOPE = r"(?:(?:open|set_option|variable|omit|include)\b[^\n]*?\bin\s+)*"
-_DRESS = r"(?:@\[[^\]]*\]\s*|(?:public|private|protected|nonrec|noncomputable)\s+)*"
+DRESS = (
+    r"(?:@\[(?:[^\[\]]|\[[^\]]*\])*\]\s*"
+    r"|(?:public|private|protected|nonrec|noncomputable|partial|unsafe|scoped|local|meta)\s+)*"
+)
+"""Attributes and modifiers, which may stand before the keyword of a declaration."""
+
 _THEOREM = re.compile(
-    rf"^(?P<indent>[ \t]*)(?P<scope>{_SCOPE}){_DRESS}(?:theorem|lemma)\s+"
+    rf"^(?P<indent>[ \t]*)(?P<scope>{_SCOPE}){DRESS}(?:theorem|lemma)\s+"
     r"(?P<name>(?:«[^»\n]*»|[^\s:(\[{⦃«])+?)(?P<levels>\.\{[^}]*\})?(?=[\s:(\[{⦃])",
     re.MULTILINE,
 )
@@ -26,6 +31,7 @@ _COMMAND = re.compile(
     re.MULTILINE,
 )
 _DOCUMENTATION = re.compile(r"/--(?:(?!-/).)*-/\s*", re.DOTALL)
+_WHERE = re.compile(r"(?<=\s)where\b")
 _ALTERNATIVE = re.compile(r"\n[ \t]*\|")
 _LOCAL = re.compile(r"\b(?:let|have)\s[^;\n]*$")
 _OPEN, _CLOSED = "([{⟨⦃", ")]}⟩⦄"
@@ -66,7 +72,7 @@ class OpenDeclaration:
 
 def open_declarations(text: str) -> tuple[OpenDeclaration, ...]:
     """The theorems and lemmas whose proofs have gaps, in order; a gap in a statement makes it none of them."""
-    return tuple(_declarations(text, _without_comments(text)))
+    return tuple(_declarations(text, without_comments(text)))
 
 
 def _declarations(text: str, code: str) -> Iterator[OpenDeclaration]:
@@ -78,7 +84,7 @@ def _declarations(text: str, code: str) -> Iterator[OpenDeclaration]:
         stop = next(ends, len(code))
         body = code[head.end() : stop].rstrip()
         gaps = tuple(Gap(found.start(), _place(body[: found.start()])) for found in re.finditer(r"\bsorry\b", body))
-        if gaps and _proof_start(body) <= gaps[0].start:
+        if gaps and proof_start(body) <= gaps[0].start:
             yield OpenDeclaration(
                 head["name"],
                 head["scope"],
@@ -97,7 +103,7 @@ def _documented(text: str, start: int) -> int:
     return found if _DOCUMENTATION.fullmatch(text, found, start) else start
 
 
-def _without_comments(text: str) -> str:
+def without_comments(text: str) -> str:
     """`text` with blanks for comments and strings; every other character stays where it is."""
     lexer = get_lexer_by_name("lean4")
     return "".join(
@@ -106,13 +112,13 @@ def _without_comments(text: str) -> str:
     )
 
 
-def _proof_start(body: str) -> int:
-    """Where the proof begins: at the first `:=` in no brackets and of no `let`, or at a line that begins with `|`."""
+def proof_start(body: str) -> int:
+    """Where the proof begins: in no brackets at the first `:=` of no `let`, at `where`, or at a line's first `|`."""
     depth = 0
     for at, letter in enumerate(body):
         depth += (letter in _OPEN) - (letter in _CLOSED)
         defines = body.startswith(":=", at) and not _LOCAL.search(body[:at])
-        if depth == 0 and (defines or _ALTERNATIVE.match(body, at)):
+        if depth == 0 and (defines or _WHERE.match(body, at) or _ALTERNATIVE.match(body, at)):
             return at
     return len(body)
 

@@ -1,0 +1,120 @@
+"""A project of Lean 4 as Lake leaves it, with a package: compiled for real, by Lean without its standard library.
+
+Lean takes the tactics of its own library from its compiled code, whatever a file of the same names says.
+"""
+
+import os
+import subprocess
+import sys
+
+from lean_command import COMMAND
+
+TACTICS = ("apply", "assumption", "constructor", "exact", "intro", "skip")
+
+PACKAGE = """prelude
+set_option genCtorIdx false
+universe u
+unsafe axiom lcErased : Type
+unsafe axiom lcAny : Type
+set_option bootstrap.inductiveCheckResultingUniverse false in
+inductive PUnit : Sort u where | unit : PUnit
+inductive Eq {α : Sort u} : α → α → Prop where | refl (a : α) : Eq a a
+inductive Nat where | zero | succ (n : Nat)
+inductive Bool : Type where | false | true
+axiom String : Type
+inductive Lean.Name : Type where
+  | anonymous
+  | str (pre : Lean.Name) (str : String)
+  | num (pre : Lean.Name) (i : Nat)
+class OfNat (α : Type u) (n : Nat) where ofNat : α
+inductive Lean.ParserDescr where
+  | symbol (val : String)
+""" + "".join(
+    f'@[tactic_parser 1000] def {name} : Lean.ParserDescr := .symbol "#"\n'
+    for name in ("Lean.cdot", *(f"Lean.Parser.Tactic.{it}" for it in TACTICS))
+)
+
+BASIC = """prelude
+import Base
+namespace Logic
+/-- Both of two; 𝔸𝔹 are outside the first plane. -/
+structure Both (p q : Prop) : Prop where
+  /-- It has a name of its own. -/
+  both ::
+  left : p
+  right : q
+/- 𝔸 -/ /-- One of itself: theorem wrong := nothing. -/ theorem self (n : Nat) : Eq n n := Eq.refl n
+/-- Swapped, 𝔸. -/
+protected theorem Both.swap {p q : Prop} : Both p q → Both q p := by
+  intro h -- by nothing
+  constructor
+  · /- 𝔸 -/ exact h.right
+  · exact Both.left h
+private theorem hidden : Both (Eq Nat.zero Nat.zero) (Eq Nat.zero Nat.zero) :=
+  Both.both (self _) (self Nat.zero)
+noncomputable def two : Nat := Nat.succ (Nat.succ Nat.zero)
+end Logic
+"""
+
+USE = """prelude
+import Project.Basic
+open Logic
+theorem two_twice : Both (Eq two two) (Eq two two) := by
+  apply Both.swap
+  exact (by
+    constructor
+    exact self two
+    skip
+    assumption_free)
+@[reducible] noncomputable def three : Nat := Nat.succ two
+theorem «not a name» (h : Eq three three) : Eq three three := by assumption
+theorem in_a_line : Eq two two := by exact
+  (self two : Eq two (Nat.succ (Nat.succ Nat.zero)))
+theorem by_parts : Both (Eq two two) (Eq two two) where
+  left := self two
+  right := by
+    exact self two
+theorem _root_.Other.again (n : Nat) : Eq n n :=
+  let rec aux (n : Nat) : Eq n n := self n
+  aux n
+""".replace("assumption_free", "apply self")
+
+
+def write(folder):
+    """Write the project, compile it, and return the folders of compiled modules, entries of `LEAN_PATH`."""
+    package = folder / ".lake" / "packages" / "base"
+    texts = {
+        package / "Base.lean": PACKAGE,
+        folder / "Project" / "Basic.lean": BASIC,
+        folder / "Project" / "Use.lean": USE,
+        folder / "lakefile.toml": 'name = "project"\n',
+    }
+    for path, text in texts.items():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text, encoding="utf-8")
+    built = [root / ".lake" / "build" / "lib" / "lean" for root in (package, folder)]
+    (built[1] / "Project").mkdir(parents=True)
+    built[0].mkdir(parents=True)
+    environment = os.environ | {"LEAN_PATH": os.pathsep.join(map(str, built))}
+    for root, to, module in (
+        (package, *built[:1], "Base"),
+        (folder, built[1], "Project/Basic"),
+        (folder, built[1], "Project/Use"),
+    ):
+        command = [*COMMAND, "-o", to / f"{module}.olean", "-i", to / f"{module}.ilean", f"{module}.lean"]
+        subprocess.run(command, cwd=root, env=environment, check=True)
+    return tuple(built)
+
+
+def install(folder, libraries):
+    """Write the programs `lean` and `lake` into a folder, which the caller puts on the `PATH`; return it."""
+    programs = folder / "toolchain" / "bin"
+    programs.mkdir(parents=True)
+    (programs / "launch.py").write_text(COMMAND[2])
+    lean = f'[ "$1" = --print-prefix ] && echo {programs.parent} || exec {COMMAND[0]} {programs}/launch.py "$@"'
+    # The interpreter that starts it has to be seen in the sandbox.
+    entries = os.pathsep.join(map(str, (*libraries, sys.prefix, sys.base_prefix)))
+    for name, script in (("lean", lean), ("lake", f'shift && LEAN_PATH={entries} exec "$@"')):
+        (programs / name).write_text(f"#!/bin/sh\n{script}\n")
+        (programs / name).chmod(0o755)
+    return programs
