@@ -52,8 +52,8 @@ def prove(
     """Prove what a Rocq or Lean project leaves open, and write a patch; run again to go on after Ctrl-C.
 
     Tried are automation (lia, nia, ring, sauto, hammer), what stands there already with its gaps filled, and a search;
-    in Lean, automation (simp, omega, ring, aesop, grind, exact?) in every sorry. Each proof is checked in a fresh
-    process, its axioms listed. Exits with 1 if a theorem is left open.
+    in Lean, automation (simp, omega, ring, aesop, grind, exact?) in every sorry, and a search. Each proof is checked in
+    a fresh process, its axioms listed. Exits with 1 if a theorem is left open.
     """
     with clear_failures(f"what is proved so far is in {out / 'proofs.patch'}, run again to go on"):
         from tendsto.proof.project import open_theorems
@@ -66,8 +66,8 @@ def prove(
         if not theorems:
             typer.echo(f"{path} leaves no theorem open", err=True)
             return
-        if (model or corpus or imports) and all(theorem.path.suffix == ".lean" for theorem in theorems):
-            stop("--model, --corpus and --import are for Rocq files")
+        if (model or imports) and all(theorem.path.suffix == ".lean" for theorem in theorems):
+            stop("--model and --import are for Rocq files")
         from tendsto.proof.automation import IMPORTS
         from tendsto.proof.language_models import ChatModel
         from tendsto.proof.lean_proving import LEAN_CLOSERS

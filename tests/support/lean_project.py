@@ -9,9 +9,11 @@ import sys
 
 from lean_command import COMMAND
 
-TACTICS = ("apply", "assumption", "constructor", "exact", "intro", "skip")
+TACTICS = ("apply", "assumption", "constructor", "exact", "intro", "skip", "tacticSorry")
+MACRO = "Lean.Parser.Tactic._aux_Init_Tactics___macroRules_Lean_Parser_Tactic_tacticSorry_1"
 
-PACKAGE = """prelude
+PACKAGE = (
+    """prelude
 set_option genCtorIdx false
 universe u
 unsafe axiom lcErased : Type
@@ -26,12 +28,19 @@ inductive Lean.Name : Type where
   | anonymous
   | str (pre : Lean.Name) (str : String)
   | num (pre : Lean.Name) (i : Nat)
+axiom sorryAx (α : Sort u) (synthetic : Bool) : α
 class OfNat (α : Type u) (n : Nat) where ofNat : α
+axiom instOfNatNat (n : Nat) : OfNat Nat n
 inductive Lean.ParserDescr where
   | symbol (val : String)
-""" + "".join(
-    f'@[tactic_parser 1000] def {name} : Lean.ParserDescr := .symbol "#"\n'
-    for name in ("Lean.cdot", *(f"Lean.Parser.Tactic.{it}" for it in TACTICS))
+"""
+    + "".join(
+        f'@[tactic_parser 1000] def {name} : Lean.ParserDescr := .symbol "#"\n'
+        for name in ("Lean.cdot", *(f"Lean.Parser.Tactic.{it}" for it in TACTICS))
+    )
+    + f"""def Lean.Macro : Type := Nat → Nat → Nat → Nat
+@[macro Lean.Parser.Tactic.tacticSorry] def {MACRO} : Lean.Macro := fun syntax_ _ _ => syntax_
+"""
 )
 
 BASIC = """prelude

@@ -16,7 +16,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from tendsto.assistants.checking import (
     MESSAGES,
@@ -99,8 +99,7 @@ _ENVIRONMENT = (
 )
 
 
-@dataclass(frozen=True)
-class Message:
+class Message(NamedTuple):
     """What Lean says of a place in a file.
 
     **Arguments**

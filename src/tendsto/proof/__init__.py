@@ -15,6 +15,7 @@ from tendsto.proof.filling import Filling, FillReport, HoleCache, fill_holes
 from tendsto.proof.hybrid import HoleBudget, HybridProver, ProofReport
 from tendsto.proof.index_set import IndexSet
 from tendsto.proof.language_models import ChatModel, TransformersPolicy
+from tendsto.proof.lean_files import LeanFileSession
 from tendsto.proof.nearest_proofs import NearestProofs
 from tendsto.proof.nearest_tactics import NearestNeighbourTactics
 from tendsto.proof.policies import MixedPolicy, PremiseTemplates, Suggestion, TacticPolicy, WholeProofPolicy
@@ -37,7 +38,7 @@ from tendsto.proof.retrieval import (
     recalls_at,
     tokens,
 )
-from tendsto.proof.search import AccessiblePremises, BestFirstProver, ProofResult
+from tendsto.proof.search import AccessiblePremises, BatchSession, BestFirstProver, ProofResult
 from tendsto.proof.sketch import Hole, Sketch, Unusable, mask_errors
 from tendsto.proof.tree import ProofTree
 
@@ -46,6 +47,7 @@ __all__ = [
     "BM25Retriever",
     "Batch",
     "BatchSampler",
+    "BatchSession",
     "BestFirstProver",
     "ChatModel",
     "Closer",
@@ -64,6 +66,7 @@ __all__ = [
     "HoleCache",
     "HybridProver",
     "IndexSet",
+    "LeanFileSession",
     "Means",
     "Mended",
     "MixedPolicy",

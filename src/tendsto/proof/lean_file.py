@@ -6,7 +6,7 @@ import bisect
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from pygments.lexers import get_lexer_by_name
 from pygments.token import Comment, String
@@ -70,31 +70,66 @@ class OpenDeclaration:
     stop: int
 
 
+class Stated(NamedTuple):
+    """A theorem that a file states: its name as written, its text up to the proof, and where it and the proof lie."""
+
+    name: str
+    statement: str
+    start: int
+    proof: int
+    stop: int
+
+
+def proved_theorems(text: str) -> list[Stated]:
+    """The theorems and lemmas of a file whose proofs have no gap, in order."""
+    code = without_comments(text)
+    found = []
+    for head, stop, body in _heads(code):
+        if not re.search(r"\bsorry\b", body):
+            proof = head.end() + proof_start(body)
+            found.append(Stated(head["name"], text[head.start() : proof].strip(), head.start(), proof, stop))
+    return found
+
+
+def without_proofs(text: str) -> str:
+    """A file with `sorry` in the place of every proof of a theorem, which Lean reads in less time."""
+    pieces, done = [], 0
+    for it in proved_theorems(text):
+        pieces += [text[done : it.proof].rstrip(), " := sorry"]
+        done = it.stop
+    return "".join([*pieces, text[done:]])
+
+
 def open_declarations(text: str) -> tuple[OpenDeclaration, ...]:
     """The theorems and lemmas whose proofs have gaps, in order; a gap in a statement makes it none of them."""
     return tuple(_declarations(text, without_comments(text)))
 
 
 def _declarations(text: str, code: str) -> Iterator[OpenDeclaration]:
-    commands = list(_COMMAND.finditer(code))
-    for head in _THEOREM.finditer(code):
-        following = commands[bisect.bisect_left(commands, head.end(), key=re.Match.start) :]
-        # A proof stands further to the right than the command that it belongs to.
-        ends = (it.start() for it in following if len(it["indent"]) <= len(head["indent"]))
-        stop = next(ends, len(code))
-        body = code[head.end() : stop].rstrip()
+    for head, stop, body in _heads(code):
         gaps = tuple(Gap(found.start(), _place(body[: found.start()])) for found in re.finditer(r"\bsorry\b", body))
         if gaps and proof_start(body) <= gaps[0].start:
             yield OpenDeclaration(
                 head["name"],
                 head["scope"],
                 head["levels"] or "",
-                text[head.end() : head.end() + len(body)],
+                text[head.end() : stop],
                 gaps,
                 _documented(text, head.start()),
                 head.end(),
-                head.end() + len(body),
+                stop,
             )
+
+
+def _heads(code: str) -> Iterator[tuple[re.Match[str], int, str]]:
+    """The beginning of each theorem up to its name, where it ends, and all between."""
+    commands = list(_COMMAND.finditer(code))
+    for head in _THEOREM.finditer(code):
+        following = commands[bisect.bisect_left(commands, head.end(), key=re.Match.start) :]
+        # A proof stands further to the right than the command that it belongs to.
+        ends = (it.start() for it in following if len(it["indent"]) <= len(head["indent"]))
+        body = code[head.end() : next(ends, len(code))].rstrip()
+        yield head, head.end() + len(body), body
 
 
 def _documented(text: str, start: int) -> int:

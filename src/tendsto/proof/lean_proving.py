@@ -1,19 +1,20 @@
-"""Fill the gaps of a Lean proof with Lean's own automation, all of it in one reading of the file."""
+"""Fill the gaps of a Lean proof: with Lean's own automation, all of it in one reading of the file, then by search."""
 
 from __future__ import annotations
 
-import bisect
 import re
 import textwrap
 import time
-from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Literal, NamedTuple
 
-from tendsto.assistants import Lean
-from tendsto.assistants.lean import Message, listed_axioms
-from tendsto.proof.lean_file import Gap, filled, forms
+from tendsto.assistants import Failure, Lean
+from tendsto.assistants.lean import listed_axioms
+from tendsto.proof.lean_file import Gap, filled, forms, without_proofs
+from tendsto.proof.lean_files import ADDRESS_SPACE, LeanFileSession, attempt, proof_in, read_attempts
+from tendsto.proof.policies import TacticPolicy
 from tendsto.proof.project import OpenLeanTheorem
+from tendsto.proof.search import BestFirstProver, PremiseSelector
 from tendsto.validation import positive
 
 LEAN_CLOSERS = (
@@ -23,13 +24,11 @@ LEAN_CLOSERS = (
 )
 """Proofs that are tried in each gap; the first that holds is taken, and what Lean does not know holds nowhere."""
 
-HEARTBEATS = 40_000
-"""Lean's own measure of what one attempt may cost, a fifth of its default; a second or a few."""
-
-ADDRESS_SPACE = 64 * 2**30
-"""In bytes; Lean maps all of an imported library."""
+TACTICS, PREMISES = 48, 12
+"""How many tactics a search tries in a state, and how many premises they may name."""
 
 _SUGGESTED = re.compile(r"Try this:\s*(?:\[apply\]\s*)?(.+)", re.DOTALL)
+_BEGINS_BLOCK = re.compile(r"(?:\n[ \t]+|\n[ \t]*·[ \t]*)\Z")
 _SORRY = "sorryAx"
 
 
@@ -39,25 +38,25 @@ class LeanProof(NamedTuple):
     **Arguments**
 
     - `outcome`: `proved`; `open`; or `broken`: Lean does not accept the file before it, or its statement.
-    - `body`: what is to follow its name; `axioms`: what it rests on; `reason`: why it is not proved.
+    - `body`: what is to follow its name; `by`: `automation`, or `search` if that filled a gap; `axioms`: what it rests
+      on; `reason`: why it is not proved.
     """
 
     outcome: Literal["proved", "open", "broken"]
     body: str = ""
     axioms: tuple[str, ...] = ()
     reason: str = ""
-
-
-class _Attempt(NamedTuple):
-    """One gap filled; the first attempt fills none."""
-
-    gap: Gap | None
-    text: str
-    lines: range
+    by: str = ""
 
 
 def fill_gaps(
-    theorem: OpenLeanTheorem, lean: Lean, closers: Sequence[str] = LEAN_CLOSERS, *, seconds: float = 60.0
+    theorem: OpenLeanTheorem,
+    lean: Lean,
+    closers: Sequence[str] = LEAN_CLOSERS,
+    *,
+    policy: TacticPolicy | None = None,
+    premises: PremiseSelector | None = None,
+    seconds: float = 60.0,
 ) -> LeanProof:
     """Fill the gaps of a theorem, each on its own, and have Lean read the result where it stands, in a fresh process.
 
@@ -66,58 +65,90 @@ def fill_gaps(
 
     **Arguments**
 
-    - `closers`: proof terms, `by omega`.
-    - `seconds`: wall time for the attempts, and again for the check.
+    - `closers`: proof terms, `by omega`; tried first.
+    - `policy`, `premises`: for a best-first search in the gaps that are left; without a policy there is none.
+    - `seconds`: wall time for the attempts and the search, and again for the check.
 
     **Raises** `NotInstalled` without Lean; `ValueError` for a time that is not positive.
     """
     positive("seconds", seconds)
-    source, attempts = _attempts(theorem, closers)
     started = time.monotonic()
-    outcome, said = lean.read(source, seconds=seconds, memory=ADDRESS_SPACE)
-    errors, information = _by_attempt(said, attempts)
-    if early := errors[-1] or errors[0]:
-        return LeanProof("broken", reason=_shortened(early[0]))
-    found: dict[Gap, str] = {}
-    for number, attempt in enumerate(attempts[1:], 1):
-        done = not errors[number] and any(listed_axioms(text) is not None for text in information[number])
-        if done and attempt.gap is not None and attempt.gap not in found:
-            found[attempt.gap] = _as_suggested(attempt.text, information[number])
-    gaps = theorem.declaration.gaps
-    if left := len(gaps) - len(found):
-        spent = time.monotonic() - started
-        late = "" if outcome in ("accepted", "rejected") else f", {outcome} after {spent:.0f} s"
-        return LeanProof("open", reason=f"nothing that was tried fills {left} of {len(gaps)} gaps{late}")
-    return _checked(theorem, lean, filled(theorem.attempt, found), seconds)
-
-
-def _attempts(theorem: OpenLeanTheorem, closers: Sequence[str]) -> tuple[str, list[_Attempt]]:
     declaration = theorem.declaration
-    tried: list[tuple[Gap | None, str]] = [(None, "")]
-    tried += [(gap, form) for closer in closers for gap in declaration.gaps for form in forms(closer, gap.place)]
-    source, attempts = f"{theorem.before.rstrip()}\n", []
-    for number, (gap, form) in enumerate(tried):
-        name = f"{declaration.name.removesuffix('»')}_attempt_{number}{'»' * declaration.name.endswith('»')}"
-        body = declaration.body if gap is None else filled(declaration.body, {gap: form})
-        first = source.count("\n") + 1
-        source += (
-            f"set_option maxHeartbeats {HEARTBEATS} in\n"
-            f"{declaration.scope}theorem {name}{declaration.levels}{body}\n#print axioms {name}\n"
-        )
-        attempts.append(_Attempt(gap, form, range(first, source.count("\n") + 1)))
-    return source, attempts
+    tried = [(gap, form) for closer in closers for gap in declaration.gaps for form in forms(closer, gap.place)]
+    attempts = [
+        attempt(declaration, 0, {}),
+        *(attempt(declaration, n, {it[0]: it[1]}) for n, it in enumerate(tried, 1)),
+    ]
+    reading = read_attempts(lean, theorem.before, attempts, seconds=seconds)
+    early = [it.text for it in reading.said[0] or () if it.severity == "error"]
+    if reading.before or early:
+        return LeanProof("broken", reason=_shortened(reading.before or early[0]))
+    found: dict[Gap, str] = {}
+    for (gap, form), said in zip(tried, reading.said[1:], strict=True):
+        texts = [it.text for it in said or ()]
+        failed = any(it.severity == "error" for it in said or ())
+        if gap not in found and not failed and any(listed_axioms(text) is not None for text in texts):
+            found[gap] = _as_suggested(form, texts)
+    late = f", {reading.end} after {time.monotonic() - started:.0f} s" if reading.end else ""
+    gaps = [gap for gap in declaration.gaps if gap not in found]
+    written = [{gap: found[gap] for gap in found}] * 2
+    if gaps and policy is not None:
+        for way, more in enumerate(_searched(theorem, lean, found, policy, premises, started + seconds)):
+            written[way] = written[way] | more
+    if left := len(declaration.gaps) - len(written[0]):
+        return LeanProof("open", reason=f"nothing that was tried fills {left} of {len(declaration.gaps)} gaps{late}")
+    by = "search" if gaps else "automation"
+    for fillings in written[: 2 if gaps else 1]:
+        proof = _checked(theorem, lean, filled(theorem.attempt, fillings), seconds)
+        if proof.outcome == "proved":
+            break
+    return proof._replace(by=by if proof.outcome == "proved" else "")
 
 
-def _by_attempt(
-    said: Sequence[Message], attempts: Sequence[_Attempt]
-) -> tuple[defaultdict[int, list[str]], defaultdict[int, list[str]]]:
-    """Errors and what else Lean says, by the number of the attempt; -1 is the file before them."""
-    errors, information = defaultdict[int, list[str]](list), defaultdict[int, list[str]](list)
-    starts = [attempt.lines.start for attempt in attempts]
-    for message in said:
-        kept = errors if message.severity == "error" else information
-        kept[bisect.bisect_right(starts, message.line) - 1].append(message.text)
-    return errors, information
+def _searched(
+    theorem: OpenLeanTheorem,
+    lean: Lean,
+    found: Mapping[Gap, str],
+    policy: TacticPolicy,
+    premises: PremiseSelector | None,
+    deadline: float,
+) -> tuple[dict[Gap, str], dict[Gap, str]]:
+    """What a search puts in the gaps that are left, as a person writes it, and so that it fits anywhere."""
+    session, before = LeanFileSession(lean), without_proofs(theorem.before)
+    written: dict[Gap, str] = {}
+    safe: dict[Gap, str] = {}
+    left = [gap for gap in theorem.declaration.gaps if gap not in found]
+    for place, gap in enumerate(left):
+        # The first gap that is left in the text is the one that the session takes.
+        statement = f"{theorem.statement}{filled(theorem.attempt, {**found, **safe})}"
+        share = (deadline - time.monotonic()) / (len(left) - place)
+        if share <= 0:
+            break
+        start = session.start(before, statement, seconds=share)
+        if isinstance(start, Failure):
+            break
+        result = BestFirstProver(
+            session, policy, premises, num_tactics=TACTICS, num_premises=PREMISES, seconds=share, tactic_seconds=2.0
+        ).prove(start)
+        if result.outcome != "proved":
+            break
+        safe[gap] = proof_in(theorem.declaration, gap, result.proof)
+        written[gap] = _by_hand(theorem, gap, result.proof)
+    return written, safe
+
+
+def _by_hand(theorem: OpenLeanTheorem, gap: Gap, tactics: Sequence[str]) -> str:
+    """A proof by tactics as a person writes it where that is certain to be read so, else as it fits anywhere."""
+    body = theorem.attempt
+    line = body.rfind("\n", 0, gap.start) + 1
+    last = not body[gap.start + len("sorry") :].strip()
+    if _BEGINS_BLOCK.search(body[: gap.start]):
+        return textwrap.indent("\n".join(tactics), " " * (gap.start - line)).lstrip()
+    if last and gap.place == "term" and body[: gap.start].rstrip().endswith(":="):
+        head = theorem.statement.rpartition("\n")[2]
+        indent = " " * (len(head) - len(head.lstrip()) + 2)
+        return "by\n" + textwrap.indent("\n".join(tactics), indent)
+    return proof_in(theorem.declaration, gap, tactics)
 
 
 def _as_suggested(text: str, information: Sequence[str]) -> str:
@@ -137,7 +168,7 @@ def _checked(theorem: OpenLeanTheorem, lean: Lean, body: str, seconds: float) ->
         return LeanProof("open", reason="Lean does not say what the proof rests on")
     if _SORRY in axioms:
         return LeanProof("open", reason="what was found rests on a theorem that is itself left open")
-    return LeanProof("proved", body, axioms)
+    return LeanProof("proved", body, axioms=axioms)
 
 
 def _shortened(text: str) -> str:

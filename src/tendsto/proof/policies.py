@@ -36,8 +36,8 @@ class TacticPolicy(Protocol):
         - `premises`: what may help here, the best first.
         - `k`: how many to return at most.
 
-        **Returns** different tactics, each one sentence with its dot. Their probabilities sum to at most 1. An empty
-        list says that nothing can be done here.
+        **Returns** different tactics, in Rocq each one sentence with its dot. Their probabilities sum to at most 1. An
+        empty list says that nothing can be done here.
 
         **Raises** `PolicyUnavailable` if it cannot say.
         """
@@ -196,6 +196,29 @@ _TEMPLATES: Mapping[str, _Templates] = {
         },
         {"rewrite /{}.": 1.5},
     ),
+    "lean": _Templates(
+        {
+            "rfl": 3,
+            "assumption": 2,
+            "simp": 4,
+            "simp_all": 3,
+            "omega": 3,
+            "intros": 2,
+            "intro h{}": 5,
+            "constructor": 1,
+            "left": 0.5,
+            "right": 0.5,
+            "ext": 0.5,
+            "contradiction": 1,
+            "norm_num": 1,
+            "ring": 1,
+            "aesop": 1,
+        },
+        {"induction {}": 3, "cases {}": 2, "induction {} <;> simp_all": 2},
+        {"rw [{}]": 2, "rw [← {}]": 1, "apply {}": 2, "cases {}": 1, "simp at {}": 1},
+        {"rw [{}]": 3, "apply {}": 3, "rw [← {}]": 1.5, "exact {}": 1, "simp [{}]": 2, "simp_all [{}]": 1},
+        {"unfold {}": 1.5, "simp [{}]": 1.5},
+    ),
 }
 
 
@@ -215,14 +238,17 @@ class PremiseTemplates:
     - For a premise: `rewrite`, in both directions, `apply`, `exact`; or ssreflect's, also after `by`. For a
       definition, a premise or mentioned in the conclusion: `unfold`, or `rewrite /…`.
 
+    In Lean these are the tactics of the same meaning, with `simp`, `omega` and others beside them; premises go by their
+    full names, and `intro` takes a name that has the number of hypotheses in it.
+
     **Arguments**
 
-    - `flavour`: `vanilla`, Rocq's own tactics, or `ssreflect`.
+    - `flavour`: `vanilla`, Rocq's own tactics, `ssreflect`, or `lean`.
 
     **Raises** `ValueError` for another flavour.
     """
 
-    flavour: Literal["vanilla", "ssreflect"] = "vanilla"
+    flavour: Literal["vanilla", "ssreflect", "lean"] = "vanilla"
 
     def __post_init__(self) -> None:
         if self.flavour not in _TEMPLATES:
@@ -233,7 +259,8 @@ class PremiseTemplates:
         if not state.goals:
             return []
         goal, templates = state.goals[0], _TEMPLATES[self.flavour]
-        weights: dict[str, float] = dict(templates.goal)
+        number = len(goal.hypotheses)
+        weights: dict[str, float] = {template.format(number): weight for template, weight in templates.goal.items()}
         data = data_names(goal)
         facts = [name for name, what in goal.hypotheses if _STATES.search(what)]
         _fill(weights, templates.variable, data, 1 / max(1, len(data)))
@@ -243,9 +270,8 @@ class PremiseTemplates:
         _fill(weights, templates.definition, words, 1 / max(1, len(words)))
         for rank, premise in enumerate(premises):
             defined = premise.kind in ("definition", "instance")
-            _fill(
-                weights, templates.definition if defined else templates.theorem, [short_name(premise)], 1 / (rank + 1)
-            )
+            name = premise.full_name if self.flavour == "lean" else short_name(premise)
+            _fill(weights, templates.definition if defined else templates.theorem, [name], 1 / (rank + 1))
         return ranked(weights, k)
 
 

@@ -1,6 +1,6 @@
 """Prove what a project leaves open, with all means at hand: automation, what is left of earlier attempts, search.
 
-For Rocq that is all of it; the gaps of a Lean file are filled by Lean's own automation."""
+For Rocq that is all of it; the gaps of a Lean file are filled by Lean's own automation, then by search."""
 
 from __future__ import annotations
 
@@ -15,13 +15,15 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from tendsto.assistants import Certificate, Failure, Lean, Rocq, RocqSession, State
+from tendsto.assistants import Certificate, Failure, Lean, Opening, Rocq, RocqSession, State
+from tendsto.assistants.lean_session import goal
 from tendsto.files import write_atomically
 from tendsto.proof.automation import IMPORTS, Portfolio, PremiseAutomation
 from tendsto.proof.corpus import Corpus
 from tendsto.proof.filling import fill_holes
 from tendsto.proof.hybrid import HybridProver
-from tendsto.proof.lean_proving import ADDRESS_SPACE, LEAN_CLOSERS, fill_gaps
+from tendsto.proof.lean_files import ADDRESS_SPACE
+from tendsto.proof.lean_proving import LEAN_CLOSERS, fill_gaps
 from tendsto.proof.nearest_tactics import NearestNeighbourTactics
 from tendsto.proof.policies import (
     MixedPolicy,
@@ -43,13 +45,16 @@ from tendsto.proof.retrieval import BM25Retriever, CombinedRetriever, NearestNei
 from tendsto.proof.rocq_file import written_proofs
 from tendsto.proof.search import AccessiblePremises, BestFirstProver
 from tendsto.proof.sketch import Unusable, mask_errors
-from tendsto.proof.surroundings import with_file
+from tendsto.proof.surroundings import with_file, with_lean_file
 from tendsto.validation import integer, positive
 from tendsto.workers import Failure as Lost
 from tendsto.workers import run_tasks
 
 LEARNED = 50
 """How many of the proofs before a theorem the search learns its tactics from, the last ones."""
+
+TACTICS_LEARNED = 20_000
+"""How many tactics of a corpus with goals the search in Lean learns from, the last ones."""
 
 QUICK = ("reflexivity.", "assumption.", "easy.", "lia.", "lra.", "ring.", "auto with *.")
 """The automation that is tried in every state of a search, for it fails fast."""
@@ -74,7 +79,8 @@ class Means:
     - `imports`: sentences that may be put before a theorem for its proof; what is not installed is left out, and so is
       in the end what a proof does without.
     - `policy`: suggests tactics beside those at hand, and whole proofs if it can: a language model, `ChatModel`.
-    - `closers`: what is tried in the gaps of a Lean proof, `by omega`; of the other means only `seconds` is for Lean.
+    - `closers`: what is tried first in the gaps of a Lean proof, `by omega`; of the other means `seconds` and `corpus`
+      are for Lean.
     """
 
     seconds: float = 60.0
@@ -196,6 +202,7 @@ def _project(theorem: OpenTheorem) -> Project | Lean:
 def _file_name(theorem: OpenTheorem, project: Project | Lean, means: Means) -> str:
     if isinstance(project, Lean):
         told: list[Any] = [project.command, [str(entry) for entry in project.path], means.seconds, means.closers]
+        told += [means.corpus] if means.corpus else []
     else:
         told = [project.options, means.seconds, means.corpus, means.imports, repr(means.policy)]
     key = json.dumps([theorem.before, theorem.statement, theorem.attempt, *told])
@@ -303,10 +310,10 @@ def _prove(task: _Task) -> Finding:
     theorem, project, means = task.theorem, task.project, task.means
     if isinstance(project, Lean):
         assert isinstance(theorem, OpenLeanTheorem)
-        filled = fill_gaps(theorem, project, means.closers, seconds=means.seconds)
-        by = "automation" if filled.outcome == "proved" else ""
+        policy, premises = _lean_search(means.corpus, str(theorem.path), theorem.before)
+        proof = fill_gaps(theorem, project, means.closers, policy=policy, premises=premises, seconds=means.seconds)
         found = Finding(
-            str(theorem.path), theorem.name, filled.outcome, by, filled.body, (), filled.axioms, filled.reason
+            str(theorem.path), theorem.name, proof.outcome, proof.by, proof.body, (), proof.axioms, proof.reason
         )
     else:
         session = _SESSIONS.get(project)
@@ -467,12 +474,32 @@ def _accept(before: str, statement: str, proof: str) -> Certificate:
 @functools.lru_cache(maxsize=4)
 def _retriever(folder: str | None, path: str, text: str) -> tuple[Corpus, CombinedRetriever]:
     library = _library(folder)
-    corpus = with_file(library, path, text)
+    corpus = with_lean_file(library, path, text) if path.endswith(".lean") else with_file(library, path, text)
     retrievers = [BM25Retriever(), RecencyRetriever()]
     proofs = range(len(library.theorems))
     if any(theorem.premises for theorem in library.theorems):
         retrievers.append(NearestNeighbourRetriever())
     return corpus, CombinedRetriever(retrievers).fit(corpus, proofs)
+
+
+def _lean_search(folder: str | None, path: str, before: str) -> tuple[TacticPolicy, AccessiblePremises]:
+    """What suggests tactics for a Lean file, and what ranks the premises that they name."""
+    corpus, retriever = _retriever(folder, path, before)
+    policies: list[TacticPolicy] = [PremiseTemplates("lean")]
+    if len(learned := _lean_tactics(folder)):
+        policies.append(learned)
+    return MixedPolicy(policies), AccessiblePremises(retriever, corpus, corpus.accessible(path, len(before)))
+
+
+@functools.cache
+def _lean_tactics(folder: str | None) -> NearestNeighbourTactics:
+    """The tactics of a corpus that has the goals before them, the last ones."""
+    policy = NearestNeighbourTactics()
+    tactics = [it for theorem in _library(folder).theorems for it in theorem.tactics if "⊢" in it.state_before]
+    for tactic in tactics[-TACTICS_LEARNED:]:
+        goals = tuple(goal(it) for it in tactic.state_before.split("\n\n"))
+        policy.learn(State(Opening((), ""), (), goals, tactic.state_before), tactic.text)
+    return policy
 
 
 @functools.cache

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, runtime_checkable
 
 from tendsto.assistants.protocol import Certificate, Failure, Opening, ProofSession, State
 from tendsto.proof.corpus import Corpus, Premise
@@ -20,6 +20,15 @@ ProofOutcome = Literal["proved", "failed", "exhausted", "open"]
 
 Check = Callable[[str, str, str], Certificate]
 """Decides whether a proof holds: the file before the theorem, its statement, the proof; `Rocq().check_proof` is one."""
+
+
+@runtime_checkable
+class BatchSession(Protocol):
+    """A session that answers for many tactics at once in less time than one after the other."""
+
+    def run_all(self, state: State, tactics: Sequence[str], *, seconds: float = 10.0) -> list[State | Failure]:
+        """What each of several tactics makes of a state; see `ProofSession.run`. The time is for all together."""
+        ...
 
 
 class PremiseSelector(Protocol):
@@ -127,7 +136,7 @@ class BestFirstProver:
 
     **Arguments**
 
-    - `session`: runs the tactics.
+    - `session`: runs the tactics; a `BatchSession` all of a state at once.
     - `policy`: suggests them.
     - `retriever`: selects premises for the policy, which gets none without.
     - `check`: an independent check of what the session takes for a proof, `Rocq().check_proof`. With it only a proof
@@ -232,15 +241,31 @@ class _Search:
     def _expand(self, node: Node) -> list[Attempt] | None:
         """What the tactics make of a node's state; `None` if time runs out before one ends the proof."""
         attempts = []
-        for suggestion in self._suggestions(node.state):
-            left = self.deadline - time.monotonic()
-            if left <= 0:
-                return None
-            attempt = self._attempt(node.state, suggestion, min(left, self.prover.tactic_seconds))
-            attempts.append(attempt)
-            if attempt.answer == "finished":
+        for suggestion, result in self._results(node.state, self._suggestions(node.state)):
+            attempts.append(self._attempt(suggestion, result))
+            if attempts[-1].answer == "finished":
                 return attempts
         return attempts if time.monotonic() < self.deadline else None
+
+    def _results(self, state: State, suggestions: Sequence[Suggestion]) -> Iterator[tuple[Suggestion, State | Failure]]:
+        """The answers of the session, until time runs out."""
+        session, seconds = self.prover.session, self.prover.tactic_seconds
+        left = self.deadline - time.monotonic()
+        if isinstance(session, BatchSession) and suggestions and left > 0:
+            clock = time.monotonic()
+            tactics = [it.tactic for it in suggestions]
+            results = session.run_all(state, tactics, seconds=min(left, seconds * len(tactics)))
+            self.stats.assistant_seconds += time.monotonic() - clock
+            yield from zip(suggestions, results, strict=True)
+            return
+        for suggestion in suggestions:
+            left = self.deadline - time.monotonic()
+            if left <= 0:
+                return
+            clock = time.monotonic()
+            result = session.run(state, suggestion.tactic, seconds=min(left, seconds))
+            self.stats.assistant_seconds += time.monotonic() - clock
+            yield suggestion, result
 
     def _suggestions(self, state: State) -> list[Suggestion]:
         prover = self.prover
@@ -252,10 +277,7 @@ class _Search:
         self.stats.policy_seconds += time.monotonic() - retrieved
         return sorted(suggestions, key=lambda it: -it.log_probability)
 
-    def _attempt(self, state: State, suggestion: Suggestion, seconds: float) -> Attempt:
-        clock = time.monotonic()
-        result = self.prover.session.run(state, suggestion.tactic, seconds=seconds)
-        self.stats.assistant_seconds += time.monotonic() - clock
+    def _attempt(self, suggestion: Suggestion, result: State | Failure) -> Attempt:
         answer = answer_of(result)
         if isinstance(result, State) and answer == "finished":
             answer = self._checked(result)

@@ -1,0 +1,216 @@
+"""Talk to Lean 4 by files alone: what many tactics make of a state is one reading of one file, in the sandbox."""
+
+from __future__ import annotations
+
+import bisect
+import re
+import textwrap
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal, NamedTuple
+
+from tendsto.assistants import Lean
+from tendsto.assistants.checking import REASON
+from tendsto.assistants.lean import Message, forbidden_command, listed_axioms
+from tendsto.assistants.lean_session import goal
+from tendsto.assistants.protocol import Failure, Opening, State
+from tendsto.proof.lean_file import Gap, OpenDeclaration, filled, open_declarations
+from tendsto.validation import positive
+
+HEARTBEATS = 40_000
+"""Lean's own measure of what one attempt may cost, a fifth of its default; a second or a few."""
+
+ADDRESS_SPACE = 64 * 2**30
+"""In bytes; Lean maps all of an imported library."""
+
+_SORRY = re.compile(r"\bsorry\b")
+_GIVES_UP = re.compile(r"(?<![\w.])(?:sorry|admit|stop)(?![\w'])")
+_TIME = re.compile(r"\(deterministic\) timeout|maximum number of heartbeats|maximum recursion depth")
+_LEFT = "maximum number of errors"  # after a hundred Lean leaves a file
+_UNSOLVED = "unsolved goals\n"
+
+
+class Reading(NamedTuple):
+    """What Lean says of attempts at a theorem.
+
+    **Arguments**
+
+    - `before`: the first error in the file before them; empty if there is none.
+    - `said`: of each attempt, lines counted in it from 1 on; None if it was not read to its end.
+    - `end`: what ended the reading before the last; empty if nothing did.
+    """
+
+    before: str
+    said: list[list[Message] | None]
+    end: Literal["", "timed out", "crashed"] = ""
+
+
+def read_attempts(
+    lean: Lean, before: str, attempts: Sequence[str], *, seconds: float, memory: int = ADDRESS_SPACE
+) -> Reading:
+    """Have Lean read attempts, each in its place after the text before them; whatever one does, the others are read.
+
+    **Arguments**
+
+    - `attempts`: whole declarations with different names; Lean says something of each.
+
+    **Raises** `NotInstalled` without Lean; `ValueError` for a time that is not positive.
+    """
+    deadline = time.monotonic() + seconds
+    reading = _read_once(lean, before, attempts, seconds, memory)
+    left = [number for number, said in enumerate(reading.said) if said is None]
+    if reading.before or reading.end or not left or time.monotonic() >= deadline:
+        return reading
+    rest = read_attempts(
+        lean, before, [attempts[number] for number in left], seconds=deadline - time.monotonic(), memory=memory
+    )
+    said = list(reading.said)
+    for number, one in zip(left, rest.said, strict=True):
+        said[number] = one
+    return Reading(rest.before, said, rest.end)
+
+
+def _read_once(lean: Lean, before: str, attempts: Sequence[str], seconds: float, memory: int) -> Reading:
+    source, starts = f"{before.rstrip()}\n", []
+    for attempt in attempts:
+        starts.append(source.count("\n") + 1)
+        source += f"{attempt.rstrip()}\n"
+    of: list[list[Message]] = [[] for _ in attempts]
+    end: Literal["", "timed out", "crashed"] = ""
+    last = -1
+    try:
+        for message in lean.messages(source, seconds=seconds, memory=memory):
+            if message.text.startswith(_LEFT):
+                last = max(last, 1)  # the first of all is read far enough to have failed
+                break
+            last = bisect.bisect_right(starts, message.line) - 1
+            if last >= 0:
+                of[last].append(message._replace(line=message.line - starts[last] + 1))
+            elif message.severity == "error":
+                return Reading(message.text, [None] * len(attempts))
+        else:
+            last = len(attempts)
+    except TimeoutError:
+        end = "timed out"
+    except RuntimeError:
+        end = "crashed"
+    # What Lean was at when it ended, and all after it, is unknown.
+    return Reading("", [said if number < last else None for number, said in enumerate(of)], end)
+
+
+@dataclass(frozen=True)
+class LeanFileSession:
+    """A `ProofSession`, and a `BatchSession`, with Lean 4's compiler.
+
+    A state is the theorem with the tactics so far; what a tactic makes of it is what Lean then says is unsolved. Every
+    question has Lean read the file before the theorem again, once for all tactics that are asked about: many tactics at
+    a time cost little more than one. `LeanSession` keeps a process instead, but in no sandbox.
+
+    A tactic with one of the words that `Lean` refuses is refused, and one that gives up (`sorry`). A state that is
+    `finished` is a reason to put the whole proof to `Lean.check`: it may rest on a `sorry` elsewhere in the file.
+
+    **Arguments**
+
+    - `lean`: the compiler.
+    - `heartbeats`: what one attempt may cost.
+    - `memory`: its address space, in bytes.
+    """
+
+    lean: Lean
+    heartbeats: int = HEARTBEATS
+    memory: int = ADDRESS_SPACE
+
+    def start(self, before: str, statement: str, *, seconds: float = 600.0) -> State | Failure:
+        """The state at the beginning of a proof; see `ProofSession.start`.
+
+        **Arguments**
+
+        - `before`: the file up to the theorem, its imports included.
+        - `statement`: the theorem up to its proof, `theorem t (n : Nat) : n + 0 = n`; or whole, the proof to be found
+          being its first `sorry`.
+        """
+        whole = statement if _SORRY.search(statement) else f"{statement} := sorry"
+        if not open_declarations(whole):
+            return Failure("error", "expected a theorem with a gap for its proof")
+        (state,) = self._ask(State(Opening((before,), whole), (), (), ""), ["skip"], seconds)
+        return State(state.opening, (), state.goals, state.text) if isinstance(state, State) else state
+
+    def run(self, state: State, tactic: str, *, seconds: float = 10.0) -> State | Failure:
+        """What one tactic makes of a state; see `ProofSession.run`."""
+        return self.run_all(state, [tactic], seconds=seconds)[0]
+
+    def run_all(self, state: State, tactics: Sequence[str], *, seconds: float = 10.0) -> list[State | Failure]:
+        """What each of several tactics makes of a state; see `BatchSession.run_all`.
+
+        **Raises** `TypeError` if a tactic is no text; `ValueError` for a time that is not positive.
+        """
+        positive("seconds", seconds)
+        refused = [_refusal(tactic) for tactic in tactics]
+        asked = [tactic for tactic, reason in zip(tactics, refused, strict=True) if not reason]
+        answers = iter(self._ask(state, asked, seconds) if asked else ())
+        return [Failure("refused", reason) if reason else next(answers) for reason in refused]
+
+    def close(self) -> None:
+        """There is nothing to end."""
+
+    def _ask(self, state: State, tactics: Sequence[str], seconds: float) -> list[State | Failure]:
+        (before,) = state.opening.before
+        declaration = open_declarations(state.opening.statement)[0]
+        gap = declaration.gaps[0]
+        attempts = [
+            attempt(declaration, number, {gap: proof_in(declaration, gap, (*state.path, tactic))}, self.heartbeats)
+            for number, tactic in enumerate(tactics)
+        ]
+        reading = read_attempts(self.lean, before, attempts, seconds=seconds, memory=self.memory)
+        if reading.before:
+            return [_failure(reading.before)] * len(tactics)
+        late = Failure(reading.end or "crashed", f"no answer within {seconds:g} s")
+        line = 2 + f"{declaration.scope}{declaration.body[: gap.start]}".count("\n")
+        return [
+            late if said is None else _answer(state, tactic, line, said)
+            for tactic, said in zip(tactics, reading.said, strict=True)
+        ]
+
+
+def attempt(declaration: OpenDeclaration, number: int, fillings: dict[Gap, str], heartbeats: int = HEARTBEATS) -> str:
+    """A theorem under a name of its own with some gaps filled, and the question what it rests on."""
+    name = f"{declaration.name.removesuffix('»')}_attempt_{number}{'»' * declaration.name.endswith('»')}"
+    return (
+        f"set_option maxHeartbeats {heartbeats} in\n"
+        f"{declaration.scope}theorem {name}{declaration.levels}{filled(declaration.body, fillings)}\n"
+        f"#print axioms {name}"
+    )
+
+
+def proof_in(declaration: OpenDeclaration, gap: Gap, tactics: Sequence[str]) -> str:
+    """A proof by tactics that goes in the place of a gap, to the right of all around it."""
+    column = gap.start - declaration.body.rfind("\n", 0, gap.start) + 1
+    steps = "".join(f"\n{textwrap.indent(tactic, ' ' * column)}" for tactic in tactics)
+    return f"(by{steps})" if gap.place == "term" else f"exact (by{steps})"
+
+
+def _refusal(tactic: str) -> str:
+    if not isinstance(tactic, str):
+        raise TypeError(f"tactic: expected a text, got {type(tactic).__name__}")
+    if not tactic.strip():
+        return "expected a tactic, got nothing"
+    return "gives up" if _GIVES_UP.search(tactic) else forbidden_command(tactic)
+
+
+def _answer(state: State, tactic: str, line: int, said: Sequence[Message]) -> State | Failure:
+    errors = [it for it in said if it.severity == "error"]
+    path = (*state.path, tactic)
+    if not errors:
+        if any(listed_axioms(it.text) is not None for it in said):
+            return State(state.opening, path, (), "no goals", finished=True)
+        return Failure("crashed", "Lean does not say what the proof rests on")
+    first = errors[0]
+    if len(errors) == 1 and first.line == line and first.text.startswith(_UNSOLVED):
+        goals = [it for it in re.split(r"\n\n+", first.text.removeprefix(_UNSOLVED).strip()) if it]
+        return State(state.opening, path, tuple(map(goal, goals)), "\n\n".join(goals))
+    return _failure(first.text)
+
+
+def _failure(said: str) -> Failure:
+    return Failure("timed out" if _TIME.search(said) else "error", textwrap.shorten(said, REASON, placeholder=" …"))

