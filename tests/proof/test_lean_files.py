@@ -159,6 +159,17 @@ def test_an_attempt_that_alone_has_too_many_errors_does_not_stop_the_others(lean
     assert asked == [152, 151, 1]
 
 
+class Silent(Lean):
+    def messages(self, source, **options):
+        del source, options
+        return iter(())
+
+
+def test_silence_is_no_proof(lean, start):
+    found = LeanFileSession(Silent(lean.command, path=lean.path)).run(start, "intro h")
+    assert found == Failure("crashed", "Lean does not say what the proof rests on")
+
+
 class Fixed:
     """A policy that knows some tactics."""
 

@@ -1,6 +1,6 @@
 """A project of Lean 4 as Lake leaves it, with a package: compiled for real, by Lean without its standard library.
 
-Lean takes the tactics of its own library from its compiled code, whatever a file of the same names says.
+What tactics of Lean's own library are, Lean takes from its compiled code, whatever the definitions of their names say.
 """
 
 import os
@@ -8,30 +8,14 @@ import subprocess
 import sys
 
 from lean_command import COMMAND
+from lean_library import TEXT
 
 TACTICS = ("apply", "assumption", "constructor", "exact", "intro", "skip", "tacticSorry")
 MACRO = "Lean.Parser.Tactic._aux_Init_Tactics___macroRules_Lean_Parser_Tactic_tacticSorry_1"
 
 PACKAGE = (
-    """prelude
-set_option genCtorIdx false
-universe u
-unsafe axiom lcErased : Type
-unsafe axiom lcAny : Type
-set_option bootstrap.inductiveCheckResultingUniverse false in
-inductive PUnit : Sort u where | unit : PUnit
-inductive Eq {α : Sort u} : α → α → Prop where | refl (a : α) : Eq a a
-inductive Nat where | zero | succ (n : Nat)
-inductive Bool : Type where | false | true
-axiom String : Type
-inductive Lean.Name : Type where
-  | anonymous
-  | str (pre : Lean.Name) (str : String)
-  | num (pre : Lean.Name) (i : Nat)
-axiom sorryAx (α : Sort u) (synthetic : Bool) : α
-class OfNat (α : Type u) (n : Nat) where ofNat : α
-axiom instOfNatNat (n : Nat) : OfNat Nat n
-inductive Lean.ParserDescr where
+    TEXT
+    + """inductive Lean.ParserDescr where
   | symbol (val : String)
 """
     + "".join(
