@@ -66,8 +66,11 @@ def prove(
         if not theorems:
             typer.echo(f"{path} leaves no theorem open", err=True)
             return
-        if (model or imports) and all(theorem.path.suffix == ".lean" for theorem in theorems):
-            stop("--model and --import are for Rocq files")
+        lean = {theorem.path.suffix == ".lean" for theorem in theorems}
+        if imports and lean == {True}:
+            stop("--import is for Rocq files")
+        if model and len(lean) > 1:
+            stop("--model writes one language: name the Rocq files, or those of Lean")
         from tendsto.proof.automation import IMPORTS
         from tendsto.proof.language_models import ChatModel
         from tendsto.proof.lean_proving import LEAN_CLOSERS
@@ -75,6 +78,8 @@ def prove(
 
         brought = () if no_imports else tuple(imports) if imports else IMPORTS
         asked = None if model is None else ChatModel(model, endpoint, token_budget=token_budget, samples=8)
+        if asked is not None and lean == {True}:
+            asked.language = "Lean 4"
         tried = (*(closers or ()), *LEAN_CLOSERS)
         means = Means(seconds, None if corpus is None else str(corpus), brought, asked, tried)
         found: dict[OpenTheorem, Finding] = {}
@@ -87,14 +92,14 @@ def prove(
         ):
             found[theorem] = finding
             typer.echo(json.dumps(asdict(finding)) if as_json else _line(finding))
-            written = write_patch(found, out)  # whatever comes, it holds what is proved so far
+            patch = write_patch(found, out)  # whatever comes, it holds what is proved so far
         together = dict(troubles(found))
     counts = Counter(finding.outcome for finding in found.values())
     typer.echo(", ".join(f"{count} {outcome}" for outcome, count in counts.items()), err=as_json)
     for file, reason in together.items():
         typer.echo(f"{file} does not compile with all proofs together: {reason}", err=True)
     if counts["proved"]:
-        typer.echo(f"Apply with: patch -p1 -d {written.root} < {written.path}", err=as_json)
+        typer.echo(f"Apply with: patch -p1 -d {patch.root} < {patch.path}", err=as_json)
     if counts["proved"] < len(found) or together:
         raise typer.Exit(1)
 

@@ -272,6 +272,34 @@ def test_whole_proofs_come_without_what_stands_around_them():
     assert endpoint.requests[0]["messages"][1]["content"] == "Require Import List.\n\nLemma t : True."
 
 
+def test_lean_is_written_without_dots_and_with_what_stands_below():
+    texts = [
+        "intro h\nexact h",
+        "```lean\nby\n  simp [<a>h</a>]\n```",
+        "cases h with\n| inl => x",
+        "rw [a,\n    b]\nsimp",
+        "",
+    ]
+    with serving(lambda request, _: (200, {}, choices(texts))) as (address, endpoint):
+        chat = ChatModel("m", address, samples=5, language="Lean 4")
+        found = chat.suggest(STATE, (), 10)
+        assert "by` block" in endpoint.requests[0]["messages"][0]["content"]
+        assert "Lean 4" in endpoint.requests[0]["messages"][0]["content"]
+    assert {it.tactic for it in found} == {"intro h", "simp [h]", "cases h with", "rw [a,\n    b]"}
+    texts = ["```lean\nby\n  intro h\n  exact h\n```", ":= by\n  simp", "intro h\nexact h", ":= by rfl"]
+    with serving(lambda request, _: (200, {}, choices(texts))) as (address, endpoint):
+        proofs = ChatModel("m", address, language="Lean 4").propose(OPENING, 4, 0.5)
+        assert "`sorry`" in endpoint.requests[0]["messages"][0]["content"]
+    assert proofs == ["intro h\nexact h", "simp", "intro h\nexact h", "rfl"]
+
+
+def test_a_real_model_writes_lean(folders):
+    rocq = TransformersPolicy(folders["causal"], max_new_tokens=3).suggest(STATE, (), 4)
+    lean = TransformersPolicy(folders["causal"], max_new_tokens=3, language="Lean 4").suggest(STATE, (), 4)
+    assert all(it.tactic.endswith(".") for it in rocq)
+    assert not all(it.tactic.endswith(".") for it in lean)
+
+
 def test_the_end_of_a_long_file_is_what_is_sent():
     long = Opening(("(* ∀ *)" * 1000, "Definition last := 1."), "Lemma t : True.")
     with serving(lambda request, _: (200, {}, choices(["exact I."]))) as (address, endpoint):

@@ -87,6 +87,7 @@ def test_where_a_declaration_ends_and_what_belongs_to_it():
     -- sorry
     private lemma c : P := by sorry
     @[simp] theorem d : P := h
+    partial def f := 1
     theorem e : sorry := sorry
     theorem e' : let x := sorry; x = x := by sorry
     theorem e'' : let x := 0; x = x := by sorry
@@ -268,7 +269,7 @@ def test_the_command(library, file):
 
 
 @pytest.mark.parametrize(
-    ("options", "told"), [([], "needs Lean 4"), (["--model", "m"], "--model and --import are for Rocq files")]
+    ("options", "told"), [([], "needs Lean 4"), (["--import", "x."], "--import is for Rocq files")]
 )
 def test_what_is_missing_or_not_for_lean_is_told_in_a_line(file, options, told):
     run = subprocess.run(

@@ -11,10 +11,10 @@ from typer.testing import CliRunner
 
 from tendsto.assistants import Goal, Lean, Opening, State
 from tendsto.cli import app
-from tendsto.proof import Corpus, Means, open_theorems, prove, write_patch
+from tendsto.proof import Corpus, Means, lean_proving, open_theorems, prove, write_patch
 from tendsto.proof.lean_file import proved_theorems, without_proofs
 from tendsto.proof.lean_proving import fill_gaps
-from tendsto.proof.policies import PremiseTemplates
+from tendsto.proof.policies import PolicyUnavailable, PremiseTemplates
 from tendsto.proof.proving import _lean_tactics, troubles
 from tendsto.proof.surroundings import with_lean_file
 
@@ -142,6 +142,93 @@ def test_several_gaps_are_written_as_a_person_would(lean, file):
     )
     alone = fill_gaps(open_theorems(file)[2], lean, (), policy=Fixed("intro h", "exact Both.swap h"), seconds=60.0)
     assert alone.body == " (p q : Prop) : Both p q → Both q p := by\n  intro h\n  exact Both.swap h"
+
+
+class Model(Fixed):
+    """One that writes whole proofs as well, or is silent."""
+
+    def __init__(self, *proofs, tactics=()):
+        super().__init__(*tactics)
+        self.proofs, self.asked = proofs, []
+
+    def propose(self, opening, n, temperature):
+        self.asked.append(opening)
+        if not self.proofs:
+            raise PolicyUnavailable("nobody is there")
+        return [*self.proofs][:n]
+
+
+def swap(lean, file, model, policy):
+    (theorem,) = (it for it in open_theorems(file) if it.name == "swapped")
+    return fill_gaps(theorem, lean, (), policy=policy, model=model, seconds=60.0)
+
+
+def test_a_model_writes_whole_proofs_and_takes_part_in_the_search(lean, file):
+    nothing = Fixed("skip")
+    model = Model("exact nothing", "intro h\nexact Both.swap h")
+    found = swap(lean, file, model, nothing)
+    assert (found.outcome, found.by) == ("proved", "model")
+    assert found.body.endswith(":= by\n  intro h\n  exact Both.swap h")
+    assert model.asked[0].before[0].endswith("N\n")
+    assert ":= sorry" in model.asked[0].before[0]
+    assert "Both.both" not in model.asked[0].before[0]
+    assert model.asked[0].statement.endswith(":= by\n  sorry")
+    model = Model("exact nothing", tactics=("intro h", "exact Both.swap h"))
+    assert swap(lean, file, model, nothing).by == "search"
+
+
+def test_without_an_answer_the_search_goes_on_without_the_model(lean, file):
+    model = Model(tactics=("exact Both.swap h",))
+    assert swap(lean, file, model, Fixed("intro h", "exact Both.swap h")).by == "search"
+    assert swap(lean, file, Model(tactics=("exact Both.swap h",)), Fixed("intro h")).reason == (
+        "nothing that was tried fills 1 of 1 gaps; model: nobody is there"
+    )
+
+
+def test_what_a_model_writes_cannot_leave_its_gap(lean, file):
+    for escape in ("skip)\naxiom cheat : False\ntheorem t : Eq two two := (by exact self two", "exact sorry"):
+        found = swap(lean, file, Model(escape), Fixed("skip"))
+        assert found.outcome == "open"
+
+
+def test_if_a_file_cannot_be_read_without_its_proofs_it_is_read_with_them(lean, file, monkeypatch):
+    monkeypatch.setattr(lean_proving, "without_proofs", lambda text: f"{text}\ntheorem cut : Nothing := two\n")
+    assert fill(lean, file, "easy").outcome == "proved"
+
+
+def test_a_gap_is_a_term_or_a_tactic_as_it_turns_out(lean, file):
+    term = "theorem in_term (p : Prop) : Both (Eq two two) (p → p) := Both.both (self two)\n  sorry\n"
+    file.write_text(FILE + term)
+    found = fill(lean, file, "in_term")
+    assert (found.outcome, found.by) == ("proved", "search")
+    assert found.body.endswith("Both.both (self two)\n  (by\n    intro h1\n    assumption)")
+
+
+def test_what_a_person_would_write_need_not_be_read_so(lean, file, monkeypatch):
+    monkeypatch.setattr(lean_proving, "_by_hand", lambda theorem, gap, tactics: "nothing")
+    body = fill(lean, file, "easy").body
+    assert body.splitlines()[0].endswith("p := (by")
+    assert [it.strip() for it in body.splitlines()[1:]] == ["intro h2", "intro h3", "assumption)"]
+
+
+def test_a_proof_goes_below_its_by(lean, file):
+    line = "theorem in_line (p q r s t : Prop) : Both p q → Both q p := by sorry\n"
+    file.write_text(
+        f"{FILE}{line}theorem between : Both (Eq two two) (Eq two two) := Both.both (by sorry) (self two)\n"
+    )
+    policy = Fixed("intro h", "constructor", "exact h.right", "exact h.left", "exact self two")
+    below, between = (fill_gaps(it, lean, (), policy=policy, seconds=60.0) for it in open_theorems(file)[-2:])
+    assert below.body == (
+        " (p q r s t : Prop) : Both p q → Both q p := by\n  intro h\n  constructor\n  exact h.right\n  exact h.left"
+    )
+    assert between.outcome == "proved"
+
+
+def test_automation_fills_some_gaps_and_the_search_the_others(lean, file):
+    file.write_text(f"{FILE}theorem of_both (p : Prop) : Both (Eq two two) (p → p) := Both.both (sorry) (sorry)\n")
+    found = fill(lean, file, "of_both")
+    assert (found.outcome, found.by) == ("proved", "search")
+    assert "Both.both ((Eq.refl _)) ((by\n" in found.body
 
 
 def test_what_rests_on_a_gap_elsewhere_is_not_proved(lean, file):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import os
 import re
+import textwrap
 import time
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -29,6 +30,9 @@ _FENCE = re.compile(r"```[^\n`]*\n(?P<inside>.*?)```", re.DOTALL)
 _AROUND = re.compile(r"\A\s*Proof\.|(?:Qed|Defined)\.\s*\Z")
 _TRY_AGAIN = frozenset({408, 409, 425, 429, 500, 502, 503, 504})
 
+_LEAN_STEP = re.compile(r"\S[^\n]*(?:\n(?:[ \t]+[^\n]*|(?=\n)))*")
+_LEAN_AROUND = re.compile(r"\A\s*(?::=\s*)?by\b[ \t]*\n?")
+
 _TACTIC_PROMPT = (
     "You prove theorems in {language}. You are given premises that may help and the state of a proof. Answer with the "
     "next tactic: one sentence that ends with a dot, and nothing else."
@@ -36,6 +40,15 @@ _TACTIC_PROMPT = (
 _PROOF_PROMPT = (
     "You prove theorems in {language}. You are given the end of a file and the statement of a theorem. Answer with a "
     "complete proof in a code block: what stands between `Proof.` and `Qed.`, and nothing else."
+)
+_LEAN_TACTIC_PROMPT = (
+    "You prove theorems in {language}. You are given premises that may help and the state of a proof. Answer with the "
+    "next tactic, as it stands in a `by` block, and nothing else."
+)
+_LEAN_PROOF_PROMPT = (
+    "You prove theorems in {language}. You are given the end of a file and the statement of a theorem with `sorry` in "
+    "the place of its proof. Answer with the tactics of a complete proof in a code block: what stands after `by`, and "
+    "nothing else."
 )
 
 
@@ -90,7 +103,7 @@ class ChatModel:
       exceeds it is the last.
     - `seconds`: wall time for one request; `retries`: how often it is sent again after a time-out, a lost connection or
       an answer that says so (429, 503, …), after `wait`, 2·`wait`, 4·`wait`, … seconds, or what the server asks for.
-    - `language`: what the model is asked to write.
+    - `language`: what the model is asked to write, Rocq or, if it begins so, `Lean`.
     - `input_bytes`: the most of premises and state that is sent, and of the file before a theorem.
 
     `tokens` counts what was spent.
@@ -131,8 +144,9 @@ class ChatModel:
         """
         asked = packed((it.code for it in premises), state.text, self.input_bytes)
         number = min(k, self.samples)
-        answers = self._ask(_TACTIC_PROMPT, asked, number, self.temperature, logprobs=True)
-        tactics = [(_tactic(text), log_probability) for text, log_probability in answers]
+        prompt = _LEAN_TACTIC_PROMPT if _is_lean(self.language) else _TACTIC_PROMPT
+        answers = self._ask(prompt, asked, number, self.temperature, logprobs=True)
+        tactics = [(_tactic(text, self.language), log_probability) for text, log_probability in answers]
         if any(log_probability is None for _, log_probability in tactics):
             shares = Counter(tactic for tactic, _ in tactics if tactic)
             return [Suggestion(tactic, math.log(count / len(answers))) for tactic, count in shares.most_common(k)]
@@ -146,8 +160,9 @@ class ChatModel:
         integer("n", n, low=1)
         real("temperature", temperature, low=0.0)
         before = "\n".join(opening.before).encode()[-self.input_bytes :].decode(errors="ignore")
-        answers = self._ask(_PROOF_PROMPT, f"{before}\n\n{opening.statement}", n, temperature)
-        return [proof for text, _ in answers if (proof := _proof(text))]
+        prompt = _LEAN_PROOF_PROMPT if _is_lean(self.language) else _PROOF_PROMPT
+        answers = self._ask(prompt, f"{before}\n\n{opening.statement}", n, temperature)
+        return [proof for text, _ in answers if (proof := _proof(text, self.language))]
 
     def complete(self, prompt: str, *, temperature: float, top_p: float = 1.0, max_tokens: int | None = None) -> str:
         """The answer to one prompt; what `DraftSketchProve` asks for.
@@ -249,6 +264,7 @@ class TransformersPolicy:
       causal model at its beginning.
     - `max_new_tokens`: the longest tactic.
     - `device`: where it runs, as PyTorch names it.
+    - `language`: what the model was trained on, Rocq or, if it begins so, `Lean`.
 
     **Raises** `OSError` if the folder holds no model, `MissingExtra` without the extra.
     """
@@ -260,12 +276,14 @@ class TransformersPolicy:
         input_bytes: int = INPUT_BYTES,
         max_new_tokens: int = 512,
         device: str = "cpu",
+        language: str = "Rocq",
     ) -> None:
         integer("input_bytes", input_bytes, low=1)
         integer("max_new_tokens", max_new_tokens, low=1)
         self._torch = extras.load("torch", extra="torch")
         transformers = extras.load("transformers", extra="torch")
         self.input_bytes, self.max_new_tokens, self.device = input_bytes, max_new_tokens, device
+        self.language = language
         config = transformers.AutoConfig.from_pretrained(model, local_files_only=True)
         self._encoder_decoder = bool(config.is_encoder_decoder)
         kind = transformers.AutoModelForSeq2SeqLM if self._encoder_decoder else transformers.AutoModelForCausalLM
@@ -300,7 +318,7 @@ class TransformersPolicy:
             sequences = sequences[:, read["input_ids"].shape[1] :]
         texts = self._tokenizer.batch_decode(sequences, skip_special_tokens=True)
         scores = written.sequences_scores.tolist()
-        return _merged(((_tactic(text), score) for text, score in zip(texts, scores, strict=True)), k)
+        return _merged(((_tactic(text, self.language), score) for text, score in zip(texts, scores, strict=True)), k)
 
     def _padding(self) -> int:
         padding = self._tokenizer.pad_token_id
@@ -322,9 +340,19 @@ def _log_probability(choice: dict[str, Any]) -> float | None:
     return math.fsum(float(it["logprob"]) for it in tokens) if tokens else None
 
 
-def _tactic(text: str) -> str:
-    """The first sentence of an answer, without marks and code fence; "" if there is none."""
+def _is_lean(language: str) -> bool:
+    return language.casefold().startswith("lean")
+
+
+def _tactic(text: str, language: str) -> str:
+    """The first tactic of an answer, without marks and code fence; "" if there is none.
+
+    In Rocq that is a sentence, in Lean a line with those below it that stand further to the right.
+    """
     plain = _unwrapped(text)
+    if _is_lean(language):
+        step = _LEAN_STEP.search(_LEAN_AROUND.sub("", plain))
+        return step[0].rstrip() if step else ""
     for whole in (plain, f"{plain}."):
         try:
             found = sentences(whole)
@@ -334,8 +362,10 @@ def _tactic(text: str) -> str:
     return ""
 
 
-def _proof(text: str) -> str:
+def _proof(text: str, language: str) -> str:
     plain = _unwrapped(text)
+    if _is_lean(language):
+        return textwrap.dedent(_LEAN_AROUND.sub("", plain)).strip()
     while (shorter := _AROUND.sub("", plain).strip()) != plain:
         plain = shorter
     return plain

@@ -24,10 +24,11 @@ _THEOREM = re.compile(
     re.MULTILINE,
 )
 _COMMAND = re.compile(
-    r"^(?P<indent>[ \t]*)(?:@\[|#\w|(?:public|private|protected|nonrec|noncomputable|theorem|lemma|def|abbrev|example"
-    r"|instance|axiom|opaque|structure|class|inductive|mutual|namespace|section|end|open|variable|universe|omit|include"
-    r"|import|export|alias|attribute|set_option|deriving|local|scoped|notation|notation3|infix[lr]?|prefix|postfix|macro"
-    r"|macro_rules|syntax|elab|elab_rules|initialize|run_cmd|declare_syntax_cat)\b)",
+    r"^(?P<indent>[ \t]*)(?:@\[|#\w|(?:public|private|protected|nonrec|noncomputable|partial|unsafe|meta|theorem|lemma"
+    r"|def|abbrev|example|instance|axiom|opaque|structure|class|inductive|coinductive|irreducible_def|mutual|namespace"
+    r"|section|end|open|variable|universe|omit|include|import|export|alias|attribute|set_option|deriving|local|scoped"
+    r"|notation|notation3|infix[lr]?|prefix|postfix|macro|macro_rules|syntax|elab|elab_rules|initialize|run_cmd"
+    r"|declare_syntax_cat|seal|unseal|add_decl_doc|grind_pattern)\b)",
     re.MULTILINE,
 )
 _DOCUMENTATION = re.compile(r"/--(?:(?!-/).)*-/\s*", re.DOTALL)
@@ -182,7 +183,10 @@ def forms(closer: str, place: Place) -> tuple[str, ...]:
 
 
 def filled(body: str, fillings: dict[Gap, str]) -> str:
-    """The body with texts in the place of some of its gaps."""
+    """The body with texts in the place of some of its gaps; one that begins a line leaves no blanks before it."""
     for gap, text in sorted(fillings.items(), key=lambda item: -item[0].start):
-        body = f"{body[: gap.start]}{text}{body[gap.start + len('sorry') :]}"
+        before = body[: gap.start]
+        if text.startswith("\n"):
+            before = before.rstrip(" ")
+        body = f"{before}{text}{body[gap.start + len('sorry') :]}"
     return body

@@ -26,8 +26,13 @@ ADDRESS_SPACE = 64 * 2**30
 
 _SORRY = re.compile(r"\bsorry\b")
 _GIVES_UP = re.compile(r"(?<![\w.])(?:sorry|admit|stop)(?![\w'])")
+_DECLARES = re.compile(
+    r"(?<![\w.])(?:axiom|constant|opaque|theorem|lemma|example|def|abbrev|instance|structure|inductive|class|mutual"
+    r"|namespace|section|end|universe|variable|attribute|export|import|alias|deriving)(?![\w'])"
+)
 _TIME = re.compile(r"\(deterministic\) timeout|maximum number of heartbeats|maximum recursion depth")
 _LEFT = "maximum number of errors"  # after a hundred Lean leaves a file
+_HEAD = 50  # of attributes and modifiers, `theorem`, and the number of an attempt
 _UNSOLVED = "unsolved goals\n"
 
 
@@ -107,7 +112,8 @@ class LeanFileSession:
     question has Lean read the file before the theorem again, once for all tactics that are asked about: many tactics at
     a time cost little more than one. `LeanSession` keeps a process instead, but in no sandbox.
 
-    A tactic with one of the words that `Lean` refuses is refused, and one that gives up (`sorry`). A state that is
+    A tactic with one of the words that `Lean` refuses is refused, one that gives up (`sorry`), and one with a word that
+    begins a declaration: whatever it closes, no axiom comes after it. A state that is
     `finished` is a reason to put the whole proof to `Lean.check`: it may rest on a `sorry` elsewhere in the file.
 
     **Arguments**
@@ -185,7 +191,10 @@ def attempt(declaration: OpenDeclaration, number: int, fillings: dict[Gap, str],
 
 def proof_in(declaration: OpenDeclaration, gap: Gap, tactics: Sequence[str]) -> str:
     """A proof by tactics that goes in the place of a gap, to the right of all around it."""
-    column = gap.start - declaration.body.rfind("\n", 0, gap.start) + 1
+    line = declaration.body.rfind("\n", 0, gap.start) + 1
+    column = gap.start - line + 2
+    if not line:  # what stands before the body on its first line is as long as here, or not much longer
+        column += len(declaration.scope + declaration.name + declaration.levels) + _HEAD
     steps = "".join(f"\n{textwrap.indent(tactic, ' ' * column)}" for tactic in tactics)
     return f"(by{steps})" if gap.place == "term" else f"exact (by{steps})"
 
@@ -195,7 +204,11 @@ def _refusal(tactic: str) -> str:
         raise TypeError(f"tactic: expected a text, got {type(tactic).__name__}")
     if not tactic.strip():
         return "expected a tactic, got nothing"
-    return "gives up" if _GIVES_UP.search(tactic) else forbidden_command(tactic)
+    if _GIVES_UP.search(tactic):
+        return "gives up"
+    if found := _DECLARES.search(tactic):
+        return f"{found[0]} begins a command, not a tactic"
+    return forbidden_command(tactic)
 
 
 def _answer(state: State, tactic: str, line: int, said: Sequence[Message]) -> State | Failure:

@@ -5,14 +5,15 @@ from __future__ import annotations
 import re
 import textwrap
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
-from tendsto.assistants import Failure, Lean
+from tendsto.assistants import Lean, State
 from tendsto.assistants.lean import listed_axioms
-from tendsto.proof.lean_file import Gap, filled, forms, without_proofs
+from tendsto.proof.lean_file import Gap, Place, filled, forms, without_proofs
 from tendsto.proof.lean_files import ADDRESS_SPACE, LeanFileSession, attempt, proof_in, read_attempts
-from tendsto.proof.policies import TacticPolicy
+from tendsto.proof.policies import MixedPolicy, PolicyUnavailable, TacticPolicy, WholeProofPolicy
 from tendsto.proof.project import OpenLeanTheorem
 from tendsto.proof.search import BestFirstProver, PremiseSelector
 from tendsto.validation import positive
@@ -24,12 +25,19 @@ LEAN_CLOSERS = (
 )
 """Proofs that are tried in each gap; the first that holds is taken, and what Lean does not know holds nowhere."""
 
+CANDIDATES = 8
+"""How many whole proofs a model is asked for."""
+
 TACTICS, PREMISES = 48, 12
 """How many tactics a search tries in a state, and how many premises they may name."""
+
+TACTIC_SECONDS = 2.0
+"""Wall time for one tactic in a search; all that are tried in a state have it together."""
 
 _SUGGESTED = re.compile(r"Try this:\s*(?:\[apply\]\s*)?(.+)", re.DOTALL)
 _BEGINS_BLOCK = re.compile(r"(?:\n[ \t]+|\n[ \t]*·[ \t]*)\Z")
 _SORRY = "sorryAx"
+_WAYS = ("automation", "model", "search")
 
 
 class LeanProof(NamedTuple):
@@ -38,8 +46,8 @@ class LeanProof(NamedTuple):
     **Arguments**
 
     - `outcome`: `proved`; `open`; or `broken`: Lean does not accept the file before it, or its statement.
-    - `body`: what is to follow its name; `by`: `automation`, or `search` if that filled a gap; `axioms`: what it rests
-      on; `reason`: why it is not proved.
+    - `body`: what is to follow its name; `axioms`: what it rests on; `reason`: why it is not proved.
+    - `by`: what filled its gaps, the last in this order: `automation`, `model` (a whole proof), `search`.
     """
 
     outcome: Literal["proved", "open", "broken"]
@@ -56,6 +64,7 @@ def fill_gaps(
     *,
     policy: TacticPolicy | None = None,
     premises: PremiseSelector | None = None,
+    model: TacticPolicy | None = None,
     seconds: float = 60.0,
 ) -> LeanProof:
     """Fill the gaps of a theorem, each on its own, and have Lean read the result where it stands, in a fresh process.
@@ -67,6 +76,7 @@ def fill_gaps(
 
     - `closers`: proof terms, `by omega`; tried first.
     - `policy`, `premises`: for a best-first search in the gaps that are left; without a policy there is none.
+    - `model`: takes part in the search as long as it answers; one that writes whole proofs is asked for some before.
     - `seconds`: wall time for the attempts and the search, and again for the check.
 
     **Raises** `NotInstalled` without Lean; `ValueError` for a time that is not positive.
@@ -90,51 +100,109 @@ def fill_gaps(
         if gap not in found and not failed and any(listed_axioms(text) is not None for text in texts):
             found[gap] = _as_suggested(form, texts)
     late = f", {reading.end} after {time.monotonic() - started:.0f} s" if reading.end else ""
-    gaps = [gap for gap in declaration.gaps if gap not in found]
-    written = [{gap: found[gap] for gap in found}] * 2
-    if gaps and policy is not None:
-        for way, more in enumerate(_searched(theorem, lean, found, policy, premises, started + seconds)):
-            written[way] = written[way] | more
-    if left := len(declaration.gaps) - len(written[0]):
-        return LeanProof("open", reason=f"nothing that was tried fills {left} of {len(declaration.gaps)} gaps{late}")
-    by = "search" if gaps else "automation"
-    for fillings in written[: 2 if gaps else 1]:
-        proof = _checked(theorem, lean, filled(theorem.attempt, fillings), seconds)
+    fillings = [_Filling(gap, "automation", text, text) for gap, text in found.items()]
+    reason = ""
+    if len(found) < len(declaration.gaps) and policy is not None:
+        search = _Search(theorem, lean, policy, premises, model, started + seconds)
+        reason = search.fill(fillings)
+    if left := len(declaration.gaps) - len(fillings):
+        tried_all = f"nothing that was tried fills {left} of {len(declaration.gaps)} gaps{late}"
+        return LeanProof("open", reason=f"{tried_all}; {reason}" if reason else tried_all)
+    by = max((it.by for it in fillings), key=_WAYS.index)
+    for body in dict.fromkeys(
+        filled(theorem.attempt, dict(chosen))
+        for chosen in ([(it.gap, it.written) for it in fillings], [(it.gap, it.safe) for it in fillings])
+    ):
+        proof = _checked(theorem, lean, body, seconds)
         if proof.outcome == "proved":
-            break
-    return proof._replace(by=by if proof.outcome == "proved" else "")
+            return proof._replace(by=by)
+    return proof
 
 
-def _searched(
-    theorem: OpenLeanTheorem,
-    lean: Lean,
-    found: Mapping[Gap, str],
-    policy: TacticPolicy,
-    premises: PremiseSelector | None,
-    deadline: float,
-) -> tuple[dict[Gap, str], dict[Gap, str]]:
-    """What a search puts in the gaps that are left, as a person writes it, and so that it fits anywhere."""
-    session, before = LeanFileSession(lean), without_proofs(theorem.before)
-    written: dict[Gap, str] = {}
-    safe: dict[Gap, str] = {}
-    left = [gap for gap in theorem.declaration.gaps if gap not in found]
-    for place, gap in enumerate(left):
-        # The first gap that is left in the text is the one that the session takes.
-        statement = f"{theorem.statement}{filled(theorem.attempt, {**found, **safe})}"
-        share = (deadline - time.monotonic()) / (len(left) - place)
-        if share <= 0:
-            break
-        start = session.start(before, statement, seconds=share)
-        if isinstance(start, Failure):
-            break
-        result = BestFirstProver(
-            session, policy, premises, num_tactics=TACTICS, num_premises=PREMISES, seconds=share, tactic_seconds=2.0
-        ).prove(start)
-        if result.outcome != "proved":
-            break
-        safe[gap] = proof_in(theorem.declaration, gap, result.proof)
-        written[gap] = _by_hand(theorem, gap, result.proof)
-    return written, safe
+class _Filling(NamedTuple):
+    """What goes in a gap: what found it, as a person writes it, and so that it fits anywhere."""
+
+    gap: Gap
+    by: str
+    written: str
+    safe: str
+
+
+@dataclass
+class _Search:
+    """A search for what automation leaves open."""
+
+    theorem: OpenLeanTheorem
+    lean: Lean
+    policy: TacticPolicy
+    premises: PremiseSelector | None
+    model: TacticPolicy | None  # None once it does not answer
+    deadline: float
+
+    def fill(self, fillings: list[_Filling]) -> str:
+        """Add fillings of the gaps that have none, in order, up to the first that stays open; what to say of it."""
+        gaps = [gap for gap in self.theorem.declaration.gaps if gap not in {it.gap for it in fillings}]
+        reason = ""
+        for number, gap in enumerate(gaps):
+            share = (self.deadline - time.monotonic()) / (len(gaps) - number)
+            opened = self._open(gap, {it.gap: it.safe for it in fillings}, share)
+            if opened is None:
+                return reason
+            start, gap = opened
+            by, tactics, reason = self._find(start, time.monotonic() + share)
+            if not tactics:
+                return reason
+            safe = proof_in(self.theorem.declaration, gap, tactics)
+            fillings.append(_Filling(gap, by, _by_hand(self.theorem, gap, tactics), safe))
+        return reason
+
+    def _open(self, gap: Gap, known: dict[Gap, str], seconds: float) -> tuple[State, Gap] | None:
+        """The state in the first gap that is left in the text, and the gap as it turns out to be.
+
+        The proofs before the theorem are left out if it can be read so.
+        """
+        theorem, deadline = self.theorem, time.monotonic() + seconds
+        places: dict[Place, tuple[Place, ...]] = {"either": ("tactic", "term")}
+        for place in places.get(gap.place, (gap.place,)):
+            marked = {gap: "(sorry)"} if place == "term" else {}
+            statement = f"{theorem.statement}{filled(theorem.attempt, known | marked)}"
+            for before in dict.fromkeys((without_proofs(theorem.before), theorem.before)):
+                left = deadline - time.monotonic()
+                if left <= 0:
+                    return None
+                start = LeanFileSession(self.lean).start(before, statement, seconds=left)
+                if isinstance(start, State):
+                    return start, Gap(gap.start, place)
+        return None
+
+    def _find(self, start: State, deadline: float) -> tuple[str, tuple[str, ...], str]:
+        """What found a proof of a state, its tactics, and what to say if there are none."""
+        session, reason = LeanFileSession(self.lean), ""
+        model: object = self.model
+        if isinstance(model, WholeProofPolicy):
+            try:
+                proposed = list(dict.fromkeys(model.propose(start.opening, CANDIDATES, 1.0)))
+            except PolicyUnavailable as error:
+                self.model, proposed, reason = None, [], f"model: {error}"
+            left = deadline - time.monotonic()
+            states = session.run_all(start, proposed, seconds=left) if left > 0 else []
+            for proof, state in zip(proposed, states, strict=False):
+                if isinstance(state, State) and state.finished:
+                    return "model", (proof,), ""
+        policy = self.policy if self.model is None else MixedPolicy([self.policy, self.model])
+        left = deadline - time.monotonic()
+        if left <= 0:
+            return "", (), reason
+        prover = BestFirstProver(
+            session,
+            policy,
+            self.premises,
+            num_tactics=TACTICS,
+            num_premises=PREMISES,
+            seconds=left,
+            tactic_seconds=TACTIC_SECONDS,
+        )
+        return "search", prover.prove(start).proof, reason
 
 
 def _by_hand(theorem: OpenLeanTheorem, gap: Gap, tactics: Sequence[str]) -> str:
@@ -142,12 +210,15 @@ def _by_hand(theorem: OpenLeanTheorem, gap: Gap, tactics: Sequence[str]) -> str:
     body = theorem.attempt
     line = body.rfind("\n", 0, gap.start) + 1
     last = not body[gap.start + len("sorry") :].strip()
-    if _BEGINS_BLOCK.search(body[: gap.start]):
+    if gap.place != "term" and _BEGINS_BLOCK.search(body[: gap.start]):
         return textwrap.indent("\n".join(tactics), " " * (gap.start - line)).lstrip()
-    if last and gap.place == "term" and body[: gap.start].rstrip().endswith(":="):
-        head = theorem.statement.rpartition("\n")[2]
-        indent = " " * (len(head) - len(head.lstrip()) + 2)
-        return "by\n" + textwrap.indent("\n".join(tactics), indent)
+    head = theorem.statement.rpartition("\n")[2]
+    indented = textwrap.indent("\n".join(tactics), " " * (len(head) - len(head.lstrip()) + 2))
+    before = body[: gap.start].rstrip()
+    if last and gap.place == "term" and before.endswith(":="):
+        return f"by\n{indented}"
+    if last and re.search(r":=\s*by\Z", before):
+        return f"\n{indented}"
     return proof_in(theorem.declaration, gap, tactics)
 
 

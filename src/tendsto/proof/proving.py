@@ -79,8 +79,7 @@ class Means:
     - `imports`: sentences that may be put before a theorem for its proof; what is not installed is left out, and so is
       in the end what a proof does without.
     - `policy`: suggests tactics beside those at hand, and whole proofs if it can: a language model, `ChatModel`.
-    - `closers`: what is tried first in the gaps of a Lean proof, `by omega`; of the other means `seconds` and `corpus`
-      are for Lean.
+    - `closers`: what is tried first in the gaps of a Lean proof, `by omega`; `imports` are not for Lean.
     """
 
     seconds: float = 60.0
@@ -202,7 +201,7 @@ def _project(theorem: OpenTheorem) -> Project | Lean:
 def _file_name(theorem: OpenTheorem, project: Project | Lean, means: Means) -> str:
     if isinstance(project, Lean):
         told: list[Any] = [project.command, [str(entry) for entry in project.path], means.seconds, means.closers]
-        told += [means.corpus] if means.corpus else []
+        told += [means.corpus, repr(means.policy)] if means.corpus or means.policy else []
     else:
         told = [project.options, means.seconds, means.corpus, means.imports, repr(means.policy)]
     key = json.dumps([theorem.before, theorem.statement, theorem.attempt, *told])
