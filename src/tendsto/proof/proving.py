@@ -310,7 +310,15 @@ def _prove(task: _Task) -> Finding:
     if isinstance(project, Lean):
         assert isinstance(theorem, OpenLeanTheorem)
         policy, premises = _lean_search(means.corpus, str(theorem.path), theorem.before)
-        proof = fill_gaps(theorem, project, means.closers, policy=policy, premises=premises, seconds=means.seconds)
+        proof = fill_gaps(
+            theorem,
+            project,
+            means.closers,
+            policy=policy,
+            premises=premises,
+            model=means.policy,
+            seconds=means.seconds,
+        )
         found = Finding(
             str(theorem.path), theorem.name, proof.outcome, proof.by, proof.body, (), proof.axioms, proof.reason
         )
