@@ -15,7 +15,7 @@ from tendsto.proof.filling import Filling, FillReport, HoleCache, fill_holes
 from tendsto.proof.hybrid import HoleBudget, HybridProver, ProofReport
 from tendsto.proof.index_set import IndexSet
 from tendsto.proof.language_models import ChatModel, TransformersPolicy
-from tendsto.proof.lean_files import LeanFileSession
+from tendsto.proof.lean_file_session import LeanFileSession
 from tendsto.proof.nearest_proofs import NearestProofs
 from tendsto.proof.nearest_tactics import NearestNeighbourTactics
 from tendsto.proof.policies import MixedPolicy, PremiseTemplates, Suggestion, TacticPolicy, WholeProofPolicy

@@ -12,7 +12,7 @@ from typing import Literal, NamedTuple
 from tendsto.assistants import Lean, State
 from tendsto.assistants.lean import listed_axioms
 from tendsto.proof.lean_file import Gap, Place, filled, forms, without_proofs
-from tendsto.proof.lean_files import ADDRESS_SPACE, LeanFileSession, attempt, proof_in, read_attempts
+from tendsto.proof.lean_file_session import ADDRESS_SPACE, LeanFileSession, attempt, proof_in, read_attempts
 from tendsto.proof.policies import MixedPolicy, PolicyUnavailable, TacticPolicy, WholeProofPolicy
 from tendsto.proof.project import OpenLeanTheorem
 from tendsto.proof.search import BestFirstProver, PremiseSelector

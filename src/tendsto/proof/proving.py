@@ -22,7 +22,7 @@ from tendsto.proof.automation import IMPORTS, Portfolio, PremiseAutomation
 from tendsto.proof.corpus import Corpus
 from tendsto.proof.filling import fill_holes
 from tendsto.proof.hybrid import HybridProver
-from tendsto.proof.lean_files import ADDRESS_SPACE
+from tendsto.proof.lean_file_session import ADDRESS_SPACE
 from tendsto.proof.lean_proving import LEAN_CLOSERS, fill_gaps
 from tendsto.proof.nearest_tactics import NearestNeighbourTactics
 from tendsto.proof.policies import (

