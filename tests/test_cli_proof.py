@@ -83,7 +83,7 @@ def test_a_corpus_of_lean_is_built_with_its_states(tmp_path, monkeypatch):
     monkeypatch.setenv("PATH", f"{lean_project.install(tmp_path, libraries)}:{os.environ['PATH']}")
     result = tendsto("corpus", "build", tmp_path / "project", "--out", tmp_path / "plain", "--json")
     assert result.exit_code == 0, result.output
-    assert json.loads(result.stdout)["theorems"] == 8
+    assert json.loads(result.stdout)["theorems"] == 9
     assert "compiling" not in result.stderr
     result = tendsto("corpus", "build", tmp_path / "project", "--out", tmp_path / "states", "--states")
     assert result.exit_code == 0, result.output

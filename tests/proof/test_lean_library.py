@@ -69,6 +69,7 @@ def test_files_and_what_they_define(corpus):
         ("Logic.two", "definition"),
         ("two_twice", "theorem"),
         ("three", "definition"),
+        ("levels", "theorem"),
         ("«not a name»", "theorem"),
         ("in_a_line", "theorem"),
         ("by_parts", "theorem"),
@@ -97,8 +98,8 @@ def test_premises_lie_where_they_stand_in_characters(corpus):
 def test_theorems_and_their_premises(corpus):
     found = {it.full_name: it for it in corpus.theorems}
     assert list(found) == [
-        "Logic.self", "Logic.Both.swap", "_private.Project.Basic.0.Logic.hidden", "two_twice", "«not a name»",
-        "in_a_line", "by_parts", "Other.again",
+        "Logic.self", "Logic.Both.swap", "_private.Project.Basic.0.Logic.hidden", "two_twice", "levels",
+        "«not a name»", "in_a_line", "by_parts", "Other.again",
     ]  # fmt: skip
     swap, hidden, again = found["Logic.Both.swap"], found[list(found)[2]], found["Other.again"]
     assert swap.statement == "protected theorem Both.swap {p q : Prop} : Both p q → Both q p"
@@ -198,6 +199,23 @@ def test_before_there_was_a_table_of_declarations(copy, corpus):
     assert without == {"String", "lcAny", "lcErased", "False", "Lean.Name"}
     assert [it.full_name for it in found.theorems] == [it.full_name for it in corpus.theorems]
     assert [it.tactics for it in found.theorems][1:3] == [it.tactics for it in corpus.theorems][1:3]
+
+
+def test_several_theorems_of_one_command(copy):
+    """As attributes make them: one has the name that is written, the others are like it, with no proof of their own."""
+    said = json.loads(ilean(copy).read_text())
+    said["decls"]["another.levels_too"] = said["decls"]["levels"]
+    ilean(copy).write_text(json.dumps(said))
+    found = Corpus.from_lean(copy)
+    kinds = {it.full_name: (it.kind, it.code) for it in found.premises}
+    statement = "theorem levels.{u} {α : Sort u} (a : α) : Eq a a"
+    assert kinds["levels"] == ("theorem", statement)
+    assert kinds["another.levels_too"][0] == "generated"
+    assert "another.levels_too" not in {it.full_name for it in found.theorems}
+    del said["decls"]["levels"]
+    ilean(copy).write_text(json.dumps(said))
+    with pytest.raises(ValueError, match=r"another\.levels_too is where the text has levels"):
+        Corpus.from_lean(copy)
 
 
 def test_a_word_that_is_read_in_two_ways_is_marked_once(copy):

@@ -139,7 +139,7 @@ def test_several_gaps_are_written_as_a_person_would(lean, file):
     assert found.body == (
         " (p : Prop) : Both (p → p) (Both (Eq two two) (Eq two two)) := by\n  constructor\n"
         "  · intro h\n    assumption\n"
-        "  exact (by\n          constructor\n          constructor\n          constructor)"
+        "  exact (by\n      constructor\n      constructor\n      constructor)"
     )
     alone = fill_gaps(open_theorems(file)[2], lean, (), policy=Fixed("intro h", "exact Both.swap h"), seconds=60.0)
     assert alone.body == " (p q : Prop) : Both p q → Both q p := by\n  intro h\n  exact Both.swap h"
@@ -202,7 +202,7 @@ def test_a_gap_is_a_term_or_a_tactic_as_it_turns_out(lean, file):
     file.write_text(FILE + term)
     found = fill(lean, file, "in_term")
     assert (found.outcome, found.by) == ("proved", "search")
-    assert found.body.endswith("Both.both (self two)\n  (by\n    intro h1\n    assumption)")
+    assert found.body.endswith("Both.both (self two)\n  (by\n      intro h1\n      assumption)")
 
 
 def test_what_a_person_would_write_need_not_be_read_so(lean, file, monkeypatch):

@@ -60,6 +60,7 @@ theorem two_twice : Both (Eq two two) (Eq two two) := by
     skip
     assumption_free)
 @[reducible] noncomputable def three : Nat := Nat.succ two
+theorem levels.{u} {α : Sort u} (a : α) : Eq a a := Eq.refl a
 theorem «not a name» (h : Eq three three) : Eq three three := by assumption
 theorem in_a_line : Eq two two := by exact
   (self two : Eq two (Nat.succ (Nat.succ Nat.zero)))

@@ -32,7 +32,6 @@ _DECLARES = re.compile(
 )
 _TIME = re.compile(r"\(deterministic\) timeout|maximum number of heartbeats|maximum recursion depth")
 _LEFT = "maximum number of errors"  # after a hundred Lean leaves a file
-_HEAD = 50  # of attributes and modifiers, `theorem`, and the number of an attempt
 _UNSOLVED = "unsolved goals\n"
 
 
@@ -190,13 +189,10 @@ def attempt(declaration: OpenDeclaration, number: int, fillings: dict[Gap, str],
 
 
 def proof_in(declaration: OpenDeclaration, gap: Gap, tactics: Sequence[str]) -> str:
-    """A proof by tactics that goes in the place of a gap, to the right of all around it."""
-    line = declaration.body.rfind("\n", 0, gap.start) + 1
-    column = gap.start - line + 2
-    if not line:  # what stands before the body on its first line is as long as here, or not much longer
-        column += len(declaration.scope + declaration.name + declaration.levels) + _HEAD
-    steps = "".join(f"\n{textwrap.indent(tactic, ' ' * column)}" for tactic in tactics)
-    return f"(by{steps})" if gap.place == "term" else f"exact (by{steps})"
+    """A proof by tactics that fits in the place of a gap; in parentheses Lean does not ask for a column."""
+    line = declaration.body[: gap.start].rpartition("\n")[2]
+    steps = textwrap.indent("\n".join(tactics), " " * (len(line) - len(line.lstrip()) + 4))
+    return f"(by\n{steps})" if gap.place == "term" else f"exact (by\n{steps})"
 
 
 def _refusal(tactic: str) -> str:

@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import groupby
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -139,10 +140,11 @@ class _Module:
 
     def check(self) -> None:
         """Read all of it; raises `ValueError` or another error if something does not fit the text."""
-        for declaration in self.declarations:
-            kind, name = self.head(declaration)
-            if kind == "theorem" and not declaration.within and not _same(name, declaration.name):
-                raise ValueError(f"{declaration.name} is where the text has {name}")
+        theorems = (it for it in self.declarations if not it.within and self.head(it)[0] == "theorem")
+        for _, made in groupby(theorems, key=lambda it: it.start):
+            first, *others = made
+            if all(self.kind(it) == "generated" for it in (first, *others)):
+                raise ValueError(f"{first.name} is where the text has {self.head(first)[1]}")
         _ = self.usages
 
     @cached_property
@@ -193,7 +195,9 @@ class _Module:
     def kind(self, declaration: _Declaration) -> str:
         """The kind of a declaration, of what stands inside another by what that is."""
         if declaration.within is None:
-            return self.head(declaration)[0]
+            kind, name = self.head(declaration)
+            # One command may declare several theorems, of which one has the name that is written.
+            return "generated" if kind == "theorem" and not _same(name, declaration.name) else kind
         around = self.kind(declaration.within)
         if around == "inductive":
             return "constructor"
@@ -308,8 +312,8 @@ def _first(passed: re.Pattern[str], text: str, start: int, stop: int) -> int:
 
 def _same(written: str, name: str) -> bool:
     """Whether a name, as written after its keyword, can be that of a declaration in some namespace."""
-    written = re.sub(r"\.\{.*", "", written).removeprefix("_root_.")
-    return name == written or name.endswith(f".{written}")
+    plain = re.sub("[«»]", "", written).rstrip(".").removeprefix("_root_.")
+    return f".{name}".replace("«", "").replace("»", "").endswith(f".{plain}")
 
 
 def _assemble(modules: dict[str, _Module]) -> Corpus:
