@@ -178,6 +178,11 @@ def test_a_model_writes_whole_proofs_and_takes_part_in_the_search(lean, file):
     assert swap(lean, file, model, nothing).by == "search"
 
 
+def test_a_proof_that_leaves_a_goal_is_none(lean, file):
+    found = swap(lean, file, Model("intro h"), Fixed("intro h", "exact Both.swap h"))
+    assert (found.outcome, found.by) == ("proved", "search")
+
+
 def test_without_an_answer_the_search_goes_on_without_the_model(lean, file):
     model = Model(tactics=("exact Both.swap h",))
     assert swap(lean, file, model, Fixed("intro h", "exact Both.swap h")).by == "search"
