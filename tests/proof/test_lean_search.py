@@ -258,7 +258,7 @@ def installed(built, tmp_path, monkeypatch):
 
 def test_a_corpus_has_what_a_proof_needs(installed, file, corpus, tmp_path):
     theorems = [it for it in open_theorems(file) if it.name in ("swapped", "wrong")]
-    without = dict(prove(theorems[:1], Means(seconds=20.0, closers=())))
+    without = dict(prove(theorems[:1], Means(seconds=20.0, closers=()), store=tmp_path / "store"))
     assert [it.outcome for it in without.values()] == ["open"]
     found = dict(prove(theorems, Means(seconds=20.0, corpus=str(corpus), closers=()), store=tmp_path / "store"))
     swapped, wrong = found.values()
