@@ -86,8 +86,8 @@ def test_where_a_declaration_ends_and_what_belongs_to_it():
     #check 1
     -- sorry
     private lemma c : P := by sorry
-    @[simp] theorem d : P := h
     partial def f := 1
+    @[simp] theorem d : P := h
     theorem e : sorry := sorry
     theorem e' : let x := sorry; x = x := by sorry
     theorem e'' : let x := 0; x = x := by sorry
@@ -103,6 +103,7 @@ def test_where_a_declaration_ends_and_what_belongs_to_it():
     assert [it.name for it in found] == ["A.b", "c", "e''", "g", "h", "«two words (1)».«:=»"]
     assert (found[0].scope, found[0].levels) == ("open Nat in\n", ".{u, v}")
     assert found[0].body.endswith("@f n\n  sorry")
+    assert found[1].body == " : P := by sorry"
     assert [[gap.place for gap in it.gaps] for it in found] == [
         ["either"], ["tactic"], ["tactic"], ["either", "tactic"], ["either"], ["term"]
     ]  # fmt: skip
