@@ -16,7 +16,7 @@ from tendsto.proof import Corpus, Means, lean_proving, open_theorems, prove, wri
 from tendsto.proof.lean_file import proved_theorems, without_proofs
 from tendsto.proof.lean_proving import fill_gaps
 from tendsto.proof.policies import PolicyUnavailable, PremiseTemplates
-from tendsto.proof.proving import _lean_tactics, troubles
+from tendsto.proof.proving import _lean_search, _lean_tactics, troubles
 from tendsto.proof.surroundings import with_lean_file
 
 FILE = """prelude
@@ -283,6 +283,15 @@ def test_the_goals_of_a_corpus_teach_what_to_do(corpus):
     tactics = [it.tactic for it in policy.suggest(State(Opening((), ""), (), (swapped,), ""), (), 20)]
     assert "exact Both.left given" in tactics
     assert len(_lean_tactics(None)) == 0
+
+
+def test_what_a_search_in_a_file_knows(corpus):
+    policy, premises = _lean_search(str(corpus), "/home/File.lean", FILE)
+    goal = Goal((("a", "Prop"), ("b", "Prop"), ("given", "Both a b")), "b")
+    state = State(Opening((), ""), (), (goal,), str(goal))
+    assert {"mine", "Logic.Both.swap", "Eq"} <= {it.full_name for it in premises.select(state, 100)}
+    tactics = {it.tactic for it in policy.suggest(state, (), 200)}
+    assert {"simp", "exact Both.left given"} <= tactics
 
 
 def test_the_command_takes_a_corpus(installed, file, corpus, tmp_path):
