@@ -66,6 +66,8 @@ def test_what_tactics_make_of_a_state(session, start):
         (" ", "expected a tactic"),
         ("exact sorry", "gives up"),
         ("stop", "gives up"),
+        ("skip /- and so on", "does not end"),
+        ('skip "and so on', "does not end"),
         ("skip) axiom cheat : two", "axiom begins a command"),
         ("#eval 1", "runs code"),
         ("run_tac x", "runs code"),
@@ -81,6 +83,11 @@ def test_what_is_refused_does_not_reach_lean(session, start, tactic, message):
     with pytest.raises(ValueError, match="seconds"):
         session.run(start, "intro h", seconds=0.0)
     assert session.run_all(start, []) == []
+
+
+def test_a_comment_at_the_end_hides_nothing(session, start):
+    assert session.run(start, "intro h -- by the book").path == ("intro h -- by the book",)
+    assert session.run(start, "intro h\nexact Both.swap h -- (").finished
 
 
 def test_more_errors_than_lean_reads_in_one_file(session, start):

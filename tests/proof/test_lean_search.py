@@ -3,6 +3,7 @@
 import json
 import os
 import sys
+from dataclasses import replace
 
 import lean_project
 import pytest
@@ -283,6 +284,20 @@ def test_the_goals_of_a_corpus_teach_what_to_do(corpus):
     tactics = [it.tactic for it in policy.suggest(State(Opening((), ""), (), (swapped,), ""), (), 20)]
     assert "exact Both.left given" in tactics
     assert len(_lean_tactics(None)) == 0
+
+
+def test_what_is_no_goal_in_a_data_set_is_passed_over(corpus, tmp_path):
+    known = Corpus.from_leandojo(corpus)
+    odd = [replace(it, tactics=tuple(t._replace(state_before="⊢\n\nx") for t in it.tactics)) for it in known.theorems]
+    replace(known, theorems=(*odd[:1], *known.theorems[1:])).to_leandojo(tmp_path)
+    assert len(_lean_tactics(str(tmp_path))) == len(_lean_tactics(str(corpus)))
+
+
+def test_a_corpus_is_not_read_where_automation_does(installed, file, tmp_path):
+    (tmp_path / "corpus.jsonl").write_text("damaged")
+    (theorem,) = (it for it in open_theorems(file) if it.name == "nested")
+    means = Means(seconds=20.0, corpus=str(tmp_path), closers=("Eq.refl _",))
+    assert [it.outcome for _, it in prove([theorem], means)] == ["proved"]
 
 
 def test_what_a_search_in_a_file_knows(corpus):

@@ -112,8 +112,8 @@ class LeanFileSession:
     a time cost little more than one. `LeanSession` keeps a process instead, but in no sandbox.
 
     A tactic with one of the words that `Lean` refuses is refused, one that gives up (`sorry`), and one with a word that
-    begins a declaration: whatever it closes, no axiom comes after it. A state that is
-    `finished` is a reason to put the whole proof to `Lean.check`: it may rest on a `sorry` elsewhere in the file.
+    begins a declaration: whatever it closes, no axiom comes after it. A state that is `finished` is a reason to put the
+    whole proof to `Lean.check`: it may rest on a `sorry` elsewhere in the file.
 
     **Arguments**
 
@@ -192,7 +192,8 @@ def proof_in(declaration: OpenDeclaration, gap: Gap, tactics: Sequence[str]) -> 
     """A proof by tactics that fits in the place of a gap; in parentheses Lean does not ask for a column."""
     line = declaration.body[: gap.start].rpartition("\n")[2]
     steps = textwrap.indent("\n".join(tactics), " " * (len(line) - len(line.lstrip()) + 4))
-    return f"(by\n{steps})" if gap.place == "term" else f"exact (by\n{steps})"
+    end = "\n)" if "--" in steps.rpartition("\n")[2] else ")"  # a comment would hide it
+    return f"(by\n{steps}{end}" if gap.place == "term" else f"exact (by\n{steps}{end}"
 
 
 def _refusal(tactic: str) -> str:
@@ -200,6 +201,8 @@ def _refusal(tactic: str) -> str:
         raise TypeError(f"tactic: expected a text, got {type(tactic).__name__}")
     if not tactic.strip():
         return "expected a tactic, got nothing"
+    if tactic.count("/-") != tactic.count("-/") or tactic.count('"') % 2:
+        return "begins a comment or a string that does not end"
     if _GIVES_UP.search(tactic):
         return "gives up"
     if found := _DECLARES.search(tactic):

@@ -10,7 +10,7 @@ import json
 import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -19,7 +19,7 @@ from tendsto.assistants import Certificate, Failure, Lean, Opening, Rocq, RocqSe
 from tendsto.assistants.lean_session import goal
 from tendsto.files import write_atomically
 from tendsto.proof.automation import IMPORTS, Portfolio, PremiseAutomation
-from tendsto.proof.corpus import Corpus
+from tendsto.proof.corpus import Corpus, Premise
 from tendsto.proof.filling import fill_holes
 from tendsto.proof.hybrid import HybridProver
 from tendsto.proof.lean_file_session import ADDRESS_SPACE
@@ -29,6 +29,7 @@ from tendsto.proof.policies import (
     MixedPolicy,
     PolicyUnavailable,
     PremiseTemplates,
+    Suggestion,
     TacticPolicy,
     WholeProofPolicy,
 )
@@ -309,13 +310,13 @@ def _prove(task: _Task) -> Finding:
     theorem, project, means = task.theorem, task.project, task.means
     if isinstance(project, Lean):
         assert isinstance(theorem, OpenLeanTheorem)
-        policy, premises = _lean_search(means.corpus, str(theorem.path), theorem.before)
+        search = _LeanSearch(means.corpus, str(theorem.path), theorem.before)
         proof = fill_gaps(
             theorem,
             project,
             means.closers,
-            policy=policy,
-            premises=premises,
+            policy=search,
+            premises=search,
             model=means.policy,
             seconds=means.seconds,
         )
@@ -489,6 +490,24 @@ def _retriever(folder: str | None, path: str, text: str) -> tuple[Corpus, Combin
     return corpus, CombinedRetriever(retrievers).fit(corpus, proofs)
 
 
+@dataclass(frozen=True)
+class _LeanSearch:
+    """What a search in a Lean file uses, made when it is first asked for: automation may do without."""
+
+    corpus: str | None
+    path: str
+    before: str
+
+    def suggest(self, state: State, premises: Sequence[Premise], k: int) -> list[Suggestion]:
+        """As `TacticPolicy.suggest`."""
+        return _lean_search(self.corpus, self.path, self.before)[0].suggest(state, premises, k)
+
+    def select(self, state: State, k: int) -> list[Premise]:
+        """As `PremiseSelector.select`."""
+        return _lean_search(self.corpus, self.path, self.before)[1].select(state, k)
+
+
+@functools.lru_cache(maxsize=4)
 def _lean_search(folder: str | None, path: str, before: str) -> tuple[TacticPolicy, AccessiblePremises]:
     """What suggests tactics for a Lean file, and what ranks the premises that they name."""
     corpus, retriever = _retriever(folder, path, before)
@@ -504,8 +523,9 @@ def _lean_tactics(folder: str | None) -> NearestNeighbourTactics:
     policy = NearestNeighbourTactics()
     tactics = [it for theorem in _library(folder).theorems for it in theorem.tactics if "⊢" in it.state_before]
     for tactic in tactics[-TACTICS_LEARNED:]:
-        goals = tuple(goal(it) for it in tactic.state_before.split("\n\n"))
-        policy.learn(State(Opening((), ""), (), goals, tactic.state_before), tactic.text)
+        with suppress(ValueError):  # of data sets made elsewhere, what is no goal teaches nothing
+            goals = tuple(goal(it) for it in tactic.state_before.split("\n\n"))
+            policy.learn(State(Opening((), ""), (), goals, tactic.state_before), tactic.text)
     return policy
 
 
