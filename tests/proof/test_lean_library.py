@@ -301,6 +301,10 @@ def test_time_is_for_all_files_together(copy, lean):
 def test_what_cannot_be_read(tmp_path, lean, copy):
     with pytest.raises(FileNotFoundError, match=r"has no \.ilean file with its source; 'lake build'"):
         Corpus.from_lean(tmp_path / "copy" / "Project")
+    with pytest.raises(FileNotFoundError, match=r"nowhere: no such file or folder"):
+        Corpus.from_lean(tmp_path / "nowhere")
+    with pytest.raises(ValueError, match=r"locations: must not be empty"):
+        Corpus.from_lean()
     with pytest.raises(ValueError, match=r"is no folder and no \.ilean file"):
         Corpus.from_lean(copy / "Project" / "Use.lean")
     with pytest.raises(ValueError, match=r"seconds"):

@@ -291,9 +291,10 @@ class Corpus:
         - `seconds`, `memory`: wall time for all of that, address space in bytes.
         - `on_file`: called with each file that is about to be read again.
 
-        **Raises** `FileNotFoundError` for a folder without `.ilean` files, or a module without source in a folder above
-        its `.ilean` file; `ValueError` naming the file that is damaged, too old, for another text, or does not compile,
-        or a module that is there twice; `NotInstalled`; `TimeoutError`; `RuntimeError` if Lean runs out of memory.
+        **Raises** `FileNotFoundError` for a location that is missing, a folder without `.ilean` files, or a module
+        without source in a folder above its `.ilean` file; `ValueError` without any location, or naming the file that
+        is damaged, too old, for another text, or does not compile, or a module that is there twice; `NotInstalled`;
+        `TimeoutError`; `RuntimeError` if Lean runs out of memory.
         """
         from tendsto.proof.lean_library import read
 

@@ -14,9 +14,9 @@ from tendsto.assistants import Lean
 from tendsto.assistants.checking import REASON
 from tendsto.assistants.lean import Message, forbidden_command, listed_axioms
 from tendsto.assistants.lean_session import goal
-from tendsto.assistants.protocol import Failure, Opening, State
+from tendsto.assistants.protocol import Failure, NotInstalled, Opening, State
 from tendsto.proof.lean_file import Gap, OpenDeclaration, filled, open_declarations
-from tendsto.validation import positive
+from tendsto.validation import integer, positive
 
 HEARTBEATS = 40_000
 """Lean's own measure of what one attempt may cost, a fifth of its default; a second or a few."""
@@ -95,6 +95,8 @@ def _read_once(lean: Lean, before: str, attempts: Sequence[str], seconds: float,
                 return Reading(message.text, [None] * len(attempts))
         else:
             last = len(attempts)
+    except NotInstalled:
+        raise
     except TimeoutError:
         end = "timed out"
     except RuntimeError:
@@ -118,13 +120,19 @@ class LeanFileSession:
     **Arguments**
 
     - `lean`: the compiler.
-    - `heartbeats`: what one attempt may cost.
+    - `heartbeats`: what one attempt may cost; 0 for no limit.
     - `memory`: its address space, in bytes.
+
+    **Raises** `ValueError` or `TypeError` for limits that are none; its methods `NotInstalled` without Lean.
     """
 
     lean: Lean
     heartbeats: int = HEARTBEATS
     memory: int = ADDRESS_SPACE
+
+    def __post_init__(self) -> None:
+        integer("heartbeats", self.heartbeats, low=0)
+        integer("memory", self.memory, low=2**20)
 
     def start(self, before: str, statement: str, *, seconds: float = 600.0) -> State | Failure:
         """The state at the beginning of a proof; see `ProofSession.start`.
@@ -170,7 +178,8 @@ class LeanFileSession:
         reading = read_attempts(self.lean, before, attempts, seconds=seconds, memory=self.memory)
         if reading.before:
             return [_failure(reading.before)] * len(tactics)
-        late = Failure(reading.end or "crashed", f"no answer within {seconds:g} s")
+        in_time = "Lean's process died" if reading.end == "crashed" else f"no answer within {seconds:g} s"
+        late = Failure(reading.end or "timed out", in_time)
         line = 2 + f"{declaration.scope}{declaration.body[: gap.start]}".count("\n")
         return [
             late if said is None else _answer(state, tactic, line, said)

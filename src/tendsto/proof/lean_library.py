@@ -73,6 +73,8 @@ def read(
 ) -> Corpus:
     """Read projects from folders and `.ilean` files; see `Corpus.from_lean`."""
     positive("seconds", seconds)
+    if not locations:
+        raise ValueError("locations: must not be empty")
     modules: dict[str, _Module] = {}
     for location in map(Path, map(os.path.abspath, locations)):
         for module in _modules(location):
@@ -91,6 +93,8 @@ def read(
 
 def _modules(location: Path) -> Iterator[_Module]:
     """The modules of a folder but for those whose source is gone, or that of one `.ilean` file."""
+    if not location.exists():
+        raise FileNotFoundError(f"{location}: no such file or folder")
     whole = location.is_dir()
     if not whole and location.suffix != ".ilean":
         raise ValueError(f"{location}: is no folder and no .ilean file; name the folder of the project")
