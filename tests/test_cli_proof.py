@@ -37,14 +37,33 @@ def test_sources_are_compiled_and_told(tmp_path):
     folder = rocq_project.write(tmp_path, compiled=False)
     result = tendsto("corpus", "build", folder, "--out", tmp_path / "corpus", "--json")
     assert result.exit_code == 0, result.output
-    assert "base.v\ncompiling" in result.stderr
+    assert [line.rpartition("/")[2] for line in result.stderr.splitlines()[:2]] == ["base.v", "user.v"]
     assert json.loads(result.stdout)["premises"] == 8
+
+
+@pytest.mark.skipif(shutil.which("coqc") is None, reason="needs Rocq: apt install coq")
+def test_a_corpus_of_rocq_is_built_with_its_states(tmp_path):
+    folder, out = rocq_project.write(tmp_path, compiled=False), tmp_path / "corpus"
+    cut = folder / "user.v"
+    cut.write_text(cut.read_text() + "Lemma cut : True.\nProof. idtac. Local Set Printing All. exact I. Qed.\n")
+    result = tendsto("corpus", "build", folder, "--out", out, "--states", "--workers", 1)
+    assert result.exit_code == 0, result.output
+    assert result.stderr.count("reading") == 4
+    assert "user.v: user.cut does not run again to its end: a command" in result.stderr
+    assert "\n1 proofs have goals only up to where they stop" in result.stderr
+    assert json.loads(tendsto("corpus", "stats", out, "--json").stdout)["proofs with goals"] == 4
+    assert "         4  proofs with goals\n" in tendsto("corpus", "stats", out).stdout
+    again = tendsto("corpus", "build", folder, "--out", out, "--states")
+    assert again.exit_code == 0, again.output
+    assert again.stderr.count("reading") == 2  # compiled for their names, and not run again
+    assert "user.cut does not run again" in again.stderr
 
 
 def test_a_corpus_is_counted(built):
     counts = json.loads(tendsto("corpus", "stats", built[0] / "corpus", "--json").stdout)
     assert counts["kinds"] == {"theorem": 4, "constructor": 2, "inductive": 1, "definition": 1}
     assert (counts["proofs that use premises"], counts["premises a proof"]) == (2, 5 / 4)
+    assert counts["proofs with goals"] == 0
     assert (counts["accessible premises"], counts["inaccessible premises used"]) == ((4 + 5 + 6 + 7) / 4, 0)
     assert counts["splits"]["random"] == {"train": 4, "val": 0, "test": 0}
     told = tendsto("corpus", "stats", built[0] / "corpus").stdout
@@ -84,11 +103,13 @@ def test_a_corpus_of_lean_is_built_with_its_states(tmp_path, monkeypatch):
     result = tendsto("corpus", "build", tmp_path / "project", "--out", tmp_path / "plain", "--json")
     assert result.exit_code == 0, result.output
     assert json.loads(result.stdout)["theorems"] == 9
-    assert "compiling" not in result.stderr
+    assert "reading" not in result.stderr
     result = tendsto("corpus", "build", tmp_path / "project", "--out", tmp_path / "states", "--states")
     assert result.exit_code == 0, result.output
     assert "3 files" in result.stdout
-    assert result.stderr.count("compiling") == 2
+    assert result.stderr.count("reading") == 2
+    again = tendsto("corpus", "build", tmp_path / "project", "--out", tmp_path / "states", "--states")
+    assert "reading" not in again.stderr
     states = {
         name: [it.state_before for theorem in Corpus.from_leandojo(tmp_path / name).theorems for it in theorem.tactics]
         for name in ("plain", "states")
@@ -108,7 +129,7 @@ def test_a_corpus_of_lean_is_built_with_its_states(tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["build", ".", "--out", "x", "--states"], "is for projects of Lean 4"),
+        (["build", ".", "--out", "x", "--states"], "has no .v file"),
         (["build", "nowhere", "--out", "x"], "does not exist"),
         (["build", ".", "--out", "x"], "has no .v file"),
         (["stats", "nowhere"], "does not exist"),

@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from tendsto.cli_options import AsJson, clear_failures
+from tendsto.cli_options import AsJson, Workers, clear_failures, cores
 
 if TYPE_CHECKING:
-    from tendsto.proof import Corpus, ScoringRetriever
+    from tendsto.proof import Corpus, ScoringRetriever, Theorem
 
 Folder = Annotated[
     Path, typer.Argument(metavar="DIR", help="A corpus that build wrote, or LeanDojo's.", exists=True, file_okay=False)
@@ -43,38 +43,48 @@ def build(
         typer.Argument(metavar="PATH...", help="Rocq files or folders, or folders of Lean 4 projects.", exists=True),
     ],
     out: Annotated[Path, typer.Option(help="Folder for the corpus, in LeanDojo's layout.", file_okay=False)],
-    states: Annotated[
-        bool, typer.Option("--states", help="Lean: run the proofs, for the goals between tactics.")
-    ] = False,
-    seconds: Annotated[float, typer.Option(help="Longest time for all compilation.", min=1.0)] = 600.0,
-    memory: Annotated[float, typer.Option(help="Longest address space of the compiler, in GiB.", min=0.5)] = 4.0,
+    states: Annotated[bool, typer.Option("--states", help="Run the proofs, for the goals between tactics.")] = False,
+    seconds: Annotated[float, typer.Option(help="Longest time for all that is compiled and run.", min=1.0)] = 600.0,
+    memory: Annotated[float, typer.Option(help="Address space of each process, in GiB.", min=0.5)] = 4.0,
+    workers: Workers = None,
     as_json: AsJson = False,
 ) -> None:
     """Read libraries of Rocq, or of Lean, into a corpus, with splits to train and test on.
 
     Rocq files without a `.glob` file of their compiler are compiled on a copy, in a sandbox. A Lean project is read as
     'lake build' left it, with its packages; Lean's own library is the folder that 'lean --print-prefix' names.
+
+    With --states what each file gave is kept in the corpus's folder: after Ctrl-C, or when some files have changed, the
+    same command runs only what is new.
     """
     started = time.perf_counter()
+    stopped: Counter[str] = Counter()
 
     def tell(path: Path) -> None:
-        typer.echo(f"compiling {path}", err=True)
+        typer.echo(f"{time.perf_counter() - started:6.0f} s  reading {path}", err=True)
+
+    def tell_failure(theorem: Theorem, reason: str) -> None:
+        if not stopped[theorem.path]:
+            typer.echo(f"{theorem.path}: {theorem.full_name} does not run again to its end: {reason}", err=True)
+        stopped[theorem.path] += 1
 
     lean = [path for path in paths if _is_lean(path)]
     if lean and len(lean) < len(paths):
         raise typer.BadParameter("Rocq and Lean go into a corpus each", param_hint="PATH...")
-    if states and not lean:
-        raise typer.BadParameter("is for projects of Lean 4", param_hint="--states")
-    with clear_failures():
+    with clear_failures("run again to go on" if states else ""):
         from tendsto.proof import Corpus
         from tendsto.proof.project import lean_around
 
-        limits: dict[str, Any] = {"seconds": seconds, "memory": int(memory * 2**30), "on_file": tell}
+        common: dict[str, Any] = {"seconds": seconds, "memory": int(memory * 2**30), "on_file": tell}
+        if states:
+            common |= {"store": out / "states", "workers": workers or cores()}
         if lean:
-            found = Corpus.from_lean(*paths, lean=lean_around(paths[0] / "any") if states else None, **limits)
+            found = Corpus.from_lean(*paths, lean=lean_around(paths[0] / "any") if states else None, **common)
         else:
-            found = Corpus.from_sources(*paths, **limits)
+            found = Corpus.from_sources(*paths, states=states, on_failure=tell_failure, **common)
         typer.echo(f"read {len(found.files)} files in {time.perf_counter() - started:.1f} s", err=True)
+        if stopped:
+            typer.echo(f"{stopped.total()} proofs have goals only up to where they stop", err=True)
         found.to_leandojo(out)
     counts = _counts(found)
     if as_json:
@@ -93,7 +103,7 @@ def stats(folder: Folder, as_json: AsJson = False) -> None:
     if as_json:
         typer.echo(json.dumps(counts))
         return
-    for name in ("files", "theorems", "proofs that use premises", "inaccessible premises used"):
+    for name in ("files", "theorems", "proofs that use premises", "proofs with goals", "inaccessible premises used"):
         typer.echo(f"{counts[name]:>10,}  {name}")
     typer.echo(f"{counts['premises a proof']:>10.2f}  premises a proof, on average")
     typer.echo(f"{counts['accessible premises']:>10,.0f}  premises accessible to a proof, on average")
@@ -164,6 +174,7 @@ def _counts(found: Corpus) -> dict[str, Any]:
         "files": len(found.files),
         "theorems": len(found.theorems),
         "proofs that use premises": sum(it > 0 for it in used),
+        "proofs with goals": sum(all(it.state_before for it in one.tactics) for one in found.theorems if one.tactics),
         "premises a proof": sum(used) / max(1, len(used)),
         "accessible premises": sum(len(found.accessible_to(it)) for it in found.theorems) / max(1, len(used)),
         "inaccessible premises used": len(found.violations()),

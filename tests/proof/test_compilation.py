@@ -58,6 +58,28 @@ def test_files_of_the_standard_library_keep_their_names():
 
 
 @needs_rocq
+def test_what_runs_again_loads_the_copy_or_what_is_installed(project):
+    (project / "sub").mkdir()
+    (project / "user.v").rename(project / "sub" / "user.v")
+    source = (project / "sub" / "user.v").read_text().replace("Require Import base.", "From Root Require Import base.")
+    (project / "sub" / "user.v").write_text(source)
+    (project / "_CoqProject").write_text("-Q . Root\n")
+    found = Corpus.from_sources(project / "sub", states=True)
+    assert found.theorems[1].tactics[1].state_before.splitlines()[-1] == "  flip even = odd"
+    where = subprocess.run(["coqc", "-where"], capture_output=True, text=True, check=True).stdout.strip()
+    installed = Corpus.from_sources(Path(where) / "theories" / "Bool" / "IfProp.v", states=True)
+    assert len(installed.theorems) > 5
+    assert all(tactic.state_before for theorem in installed.theorems for tactic in theorem.tactics)
+
+
+@needs_rocq
+def test_a_project_that_is_built_in_part_is_run_in_its_copy(project):
+    (project / "base.glob").write_text(rocq_project.BASE_GLOB)  # but there is no base.vo
+    found = Corpus.from_sources(project, states=True)
+    assert all(tactic.state_before for theorem in found.theorems for tactic in theorem.tactics)
+
+
+@needs_rocq
 def test_what_does_not_compile_is_named(project):
     (project / "user.v").write_text("Require Import base.\nLemma wrong : flip odd = odd. Proof. reflexivity. Qed.")
     with pytest.raises(ValueError, match=r"user\.v: does not compile: .*Unable to unify"):
@@ -72,3 +94,5 @@ def test_without_rocq_only_what_is_compiled_is_read(project, monkeypatch):
         Corpus.from_sources(project)
     rocq_project.write(project)
     assert len(Corpus.from_sources(project).theorems) == 4
+    with pytest.raises(NotInstalled, match=r"needs Rocq"):
+        Corpus.from_sources(project, states=True)

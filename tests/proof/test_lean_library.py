@@ -298,6 +298,19 @@ def test_time_is_for_all_files_together(copy, lean):
     assert 100.0 > timed.given[0] > timed.given[1] + 0.05
 
 
+def test_what_was_read_is_kept(copy, lean, tmp_path):
+    told = []
+    found = Corpus.from_lean(copy, lean=lean, store=tmp_path / "states", workers=2, on_file=told.append)
+    assert found == Corpus.from_lean(copy, lean=lean)
+    assert len(told) == 2
+    assert Corpus.from_lean(copy, lean=lean, store=tmp_path / "states", on_file=told.append) == found
+    assert len(told) == 2
+    use = copy / "Project" / "Use.lean"
+    use.write_text(use.read_text() + "-- another text\n")
+    Corpus.from_lean(copy, lean=lean, store=tmp_path / "states", on_file=told.append)
+    assert [it.name for it in told[2:]] == ["Use.lean"]
+
+
 def test_what_cannot_be_read(tmp_path, lean, copy):
     with pytest.raises(FileNotFoundError, match=r"has no \.ilean file with its source; 'lake build'"):
         Corpus.from_lean(tmp_path / "copy" / "Project")

@@ -15,10 +15,10 @@ from tendsto.assistants import Goal, Lean, Opening, State
 from tendsto.cli import app
 from tendsto.proof import Corpus, Means, lean_proving, open_theorems, prove, write_patch
 from tendsto.proof.lean_file import proved_theorems, without_proofs
-from tendsto.proof.lean_proving import fill_gaps
+from tendsto.proof.lean_proving import LeanSearch, fill_gaps
 from tendsto.proof.policies import PolicyUnavailable, PremiseTemplates
-from tendsto.proof.proving import _lean_search, _lean_tactics, troubles
-from tendsto.proof.surroundings import with_lean_file
+from tendsto.proof.proving import troubles
+from tendsto.proof.surroundings import known_tactics, with_lean_file
 
 FILE = """prelude
 import Project.Basic
@@ -274,7 +274,7 @@ def test_a_corpus_has_what_a_proof_needs(installed, file, corpus, tmp_path):
 
 
 def test_the_goals_of_a_corpus_teach_what_to_do(corpus):
-    policy = _lean_tactics(str(corpus))
+    policy = known_tactics(str(corpus))
     assert len(policy) == sum("⊢" in it.state_before for t in Corpus.from_leandojo(corpus).theorems for it in t.tactics)
     goal = Goal((("a", "Prop"), ("b", "Prop"), ("given", "Both a b")), "Both b a")
     first = policy.suggest(State(Opening((), ""), (), (goal,), ""), (), 20)
@@ -283,14 +283,14 @@ def test_the_goals_of_a_corpus_teach_what_to_do(corpus):
     swapped = Goal((("a", "Prop"), ("b", "Prop"), ("given", "Both a b")), "b")
     tactics = [it.tactic for it in policy.suggest(State(Opening((), ""), (), (swapped,), ""), (), 20)]
     assert "exact Both.left given" in tactics
-    assert len(_lean_tactics(None)) == 0
+    assert len(known_tactics(None)) == 0
 
 
 def test_what_is_no_goal_in_a_data_set_is_passed_over(corpus, tmp_path):
     known = Corpus.from_leandojo(corpus)
     odd = [replace(it, tactics=tuple(t._replace(state_before="⊢\n\nx") for t in it.tactics)) for it in known.theorems]
     replace(known, theorems=(*odd[:1], *known.theorems[1:])).to_leandojo(tmp_path)
-    assert len(_lean_tactics(str(tmp_path))) == len(_lean_tactics(str(corpus)))
+    assert len(known_tactics(str(tmp_path))) == len(known_tactics(str(corpus)))
 
 
 def test_a_corpus_is_not_read_where_automation_does(installed, file, tmp_path):
@@ -301,11 +301,11 @@ def test_a_corpus_is_not_read_where_automation_does(installed, file, tmp_path):
 
 
 def test_what_a_search_in_a_file_knows(corpus):
-    policy, premises = _lean_search(str(corpus), "/home/File.lean", FILE)
+    search = LeanSearch(str(corpus), "/home/File.lean", FILE)
     goal = Goal((("a", "Prop"), ("b", "Prop"), ("given", "Both a b")), "b")
     state = State(Opening((), ""), (), (goal,), str(goal))
-    assert {"mine", "Logic.Both.swap", "Eq"} <= {it.full_name for it in premises.select(state, 100)}
-    tactics = {it.tactic for it in policy.suggest(state, (), 200)}
+    assert {"mine", "Logic.Both.swap", "Eq"} <= {it.full_name for it in search.select(state, 100)}
+    tactics = {it.tactic for it in search.suggest(state, (), 200)}
     assert {"simp", "exact Both.left given"} <= tactics
 
 

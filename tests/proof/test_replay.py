@@ -1,13 +1,16 @@
 """Finished proofs run again in Rocq: the states between their tactics, and where a replay stops."""
 
 import shutil
+import subprocess
 
 import pytest
 import rocq_project
 
-from tendsto.assistants import RocqSession
-from tendsto.proof import Corpus
+from tendsto.assistants import Goal, Opening, RocqSession, State
+from tendsto.assistants.rocq_session import goal
+from tendsto.proof import Corpus, Located, Project, queries, replay_corpus
 from tendsto.proof.replay import replay, replay_file, with_states
+from tendsto.proof.surroundings import known_tactics
 
 pytestmark = pytest.mark.skipif(shutil.which("coqtop") is None, reason="needs Rocq: apt install coq")
 
@@ -76,3 +79,100 @@ def test_another_file_is_refused(session, tmp_path):
     corpus = Corpus.from_glob(tmp_path)
     with pytest.raises(ValueError, match=r"user\.v is not the file that holds base\.flipK"):
         next(replay_file(session, corpus, "base.v", tmp_path / "user.v"))
+
+
+@pytest.fixture
+def compiled(tmp_path):
+    """The project as its compiler leaves it, and where its files lie."""
+    rocq_project.write(tmp_path)
+    for name in ("base", "user"):
+        subprocess.run(["coqc", "-Q", ".", "", f"{name}.v"], cwd=tmp_path, check=True)
+    return {f"{name}.v": Located(tmp_path / f"{name}.v", Project.around(tmp_path)) for name in ("base", "user")}
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_whole_corpus_gets_its_states_once(session, compiled, tmp_path, workers):
+    corpus, told = Corpus.from_glob(tmp_path), []
+    found = replay_corpus(corpus, compiled, store=tmp_path / "states", workers=workers, on_file=told.append)
+    for path in compiled:
+        with RocqSession(compiled[path].project.options, directories=compiled[path].project.directories) as own:
+            for number, replayed in replay_file(own, corpus, path, compiled[path].source):
+                assert replayed.failure is None
+                assert found.theorems[number] == with_states(corpus.theorems[number], replayed)
+    assert [it.name for it in told] == ["base.v", "user.v"]
+    assert replay_corpus(corpus, compiled, store=tmp_path / "states", on_file=told.append) == found
+    assert len(told) == 2
+    found.to_leandojo(tmp_path / "written")
+    assert Corpus.from_leandojo(tmp_path / "written").theorems == found.theorems
+
+
+def test_what_has_changed_is_run_again(compiled, tmp_path):
+    def told():
+        names = []
+        Corpus.from_sources(
+            tmp_path, states=True, store=tmp_path / "states", on_file=lambda path: names.append(path.name)
+        )
+        return names
+
+    assert told() == ["base.v", "user.v"]
+    assert told() == []
+    user, base = tmp_path / "user.v", tmp_path / "base.v"
+    user.write_text(user.read_text().replace("now rewrite", "now  rewrite"))
+    assert told() == ["base.v", "user.v", "user.v"]  # both are compiled, one is run
+    subprocess.run(["coqc", "-Q", ".", "", "user.v"], cwd=tmp_path, check=True)
+    assert told() == []
+    base.write_text(base.read_text().replace("both.", "both!"))
+    assert told() == ["base.v", "user.v", "base.v", "user.v"]
+
+
+def test_what_does_not_run_again_is_said(compiled, tmp_path):
+    base = tmp_path / "base.v"
+    base.write_text(
+        base.read_text().replace("  - reflexivity.\nQed.", "  - Local Set Printing All. reflexivity.\nQed.")
+    )
+    subprocess.run(["coqc", "-Q", ".", "", "base.v"], cwd=tmp_path, check=True)
+    corpus, failures = Corpus.from_glob(base), []
+    found = replay_corpus(corpus, compiled, on_failure=lambda theorem, why: failures.append((theorem.full_name, why)))
+    assert [(name, "command" in why) for name, why in failures] == [("base.flipK", True)]
+    assert [bool(it.state_before) for it in found.theorems[0].tactics] == [True, True, False, False]
+    assert [bool(it.state_before) for it in found.theorems[1].tactics] == [True]
+
+
+def test_files_that_cannot_be_run_again(compiled, tmp_path):
+    corpus = Corpus.from_glob(tmp_path)
+    with pytest.raises(TimeoutError, match=r"base\.v: Rocq ran out of time"):
+        replay_corpus(corpus, compiled, seconds=1e-3)
+    with pytest.raises(TimeoutError, match=r"\.v: Rocq ran out of time"):
+        replay_corpus(corpus, compiled, seconds=1e-3, workers=2)
+    (tmp_path / "base.vo").unlink()
+    with pytest.raises(ValueError, match=r"user\.v: none of its proofs runs again: .*[Cc]annot find"):
+        replay_corpus(corpus, compiled, store=tmp_path / "states")
+    (kept,) = (tmp_path / "states").iterdir()  # the other file is not begun again
+    kept.write_bytes(b"damaged")
+    with pytest.raises(ValueError, match=r"states/base-\w+\.json: is damaged"):
+        replay_corpus(corpus, compiled, store=tmp_path / "states")
+
+
+def test_states_are_what_retrieval_and_search_learn_from(compiled, tmp_path):
+    corpus = replay_corpus(Corpus.from_glob(tmp_path), compiled)
+    asked = queries(corpus, range(4))
+    assert [it.text.splitlines()[-1].strip() for it in asked] == [
+        "flip odd = even",
+        "flip (flip odd) = odd",
+        "flip even = odd",
+    ]
+    corpus.to_leandojo(tmp_path / "written")
+    policy = known_tactics(str(tmp_path / "written"))
+    assert len(policy) == sum(len(it.tactics) for it in corpus.theorems)
+    near = State(Opening((), ""), (), (Goal((("q", "parity"),), "flip (flip q) = q"),), "")
+    assert policy.suggest(near, (), 3)[0].tactic == "destruct q."
+    assert len(known_tactics(None)) == 0
+
+
+def test_what_rocq_prints_is_a_goal(session):
+    state = session.start("", "Lemma t : forall a b : nat, a = b -> a = b /\\ b = a.")
+    for tactic in ("intros a b e.", "split."):
+        state = session.run(state, tactic)
+    assert goal(state.text) == state.goals[0] == Goal((("a", "nat"), ("b", "nat"), ("e", "a = b")), "a = b")
+    with pytest.raises(ValueError, match=r"no goal of Rocq's"):
+        goal("No more goals.")

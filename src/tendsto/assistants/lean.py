@@ -13,7 +13,7 @@ import tempfile
 import textwrap
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -232,7 +232,7 @@ class Lean:
 
     def messages(
         self, source: str, *, options: Sequence[str] = (), seconds: float = 600.0, memory: int = 4 * 2**30
-    ) -> Iterator[Message]:
+    ) -> Generator[Message]:
         """What Lean says of a file of your own while it reads it, as `read` but of any length and as it comes.
 
         **Arguments**

@@ -192,6 +192,13 @@ class Rocq:
             outcome, {name: found}, messages, time.perf_counter() - started, "Rocq", tools.version, sandbox.isolation
         )
 
+    def version(self) -> str:
+        """The version that Rocq says it is.
+
+        **Raises** `NotInstalled` without Rocq.
+        """
+        return _tools().version
+
 
 def theorem_name(statement: str) -> str:
     """The name of the theorem that a sentence states.

@@ -250,9 +250,9 @@ class RocqSession:
                 answers = self._say(others, seconds)
                 texts = [text, *(_NUMBER.sub("", answer.text) for answer in answers)]
                 text = "\n".join([text.partition("\ngoal 2 is:")[0], *texts[1:]])
-                goals = [_goal(one) for one in texts]
+                goals = [goal(one) for one in texts]
             else:
-                goals = [_goal(text)]
+                goals = [goal(text)]
         return State(opening, path, tuple(goals), text.strip(), given_up="you gave up" in text)
 
     def _begin(self) -> None:
@@ -343,9 +343,14 @@ class _Answer:
         return cls(text, Failure(kind, message or "no message"), number)
 
 
-def _goal(text: str) -> Goal:
-    """The goal in what `Show` or `Show n` prints."""
-    above, _, below = text.partition(f"\n{_LINE}\n")
+def goal(text: str) -> Goal:
+    """The goal that Rocq prints, of several the first: hypotheses above a line, and the conclusion below it.
+
+    **Raises** `ValueError` if there is no line.
+    """
+    above, line, below = text.partition(f"\n{_LINE}\n")
+    if not line:
+        raise ValueError(f"text: no goal of Rocq's: {text[:80]!r}")
     conclusion = " ".join(below.partition("\n\ngoal 2 ")[0].split())
     hypotheses = []
     for found in _HYPOTHESIS.finditer(above):

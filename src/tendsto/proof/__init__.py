@@ -22,7 +22,7 @@ from tendsto.proof.policies import MixedPolicy, PremiseTemplates, Suggestion, Ta
 from tendsto.proof.project import OpenTheorem, Project, open_theorems
 from tendsto.proof.proving import Finding, Means, prove, write_patch
 from tendsto.proof.repair import Mended, mend, mended_text
-from tendsto.proof.replay import Replay, Step, replay_file, with_states
+from tendsto.proof.replay import Located, Replay, Step, replay_corpus, replay_file, with_states
 from tendsto.proof.retrieval import (
     BM25Retriever,
     CombinedRetriever,
@@ -67,6 +67,7 @@ __all__ = [
     "HybridProver",
     "IndexSet",
     "LeanFileSession",
+    "Located",
     "Means",
     "Mended",
     "MixedPolicy",
@@ -111,6 +112,7 @@ __all__ = [
     "queries",
     "recall_at",
     "recalls_at",
+    "replay_corpus",
     "replay_file",
     "similarity_loss",
     "tokens",

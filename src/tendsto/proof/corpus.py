@@ -245,6 +245,10 @@ class Corpus:
         seconds: float = 600.0,
         memory: int = 4 * 2**30,
         on_file: Callable[[Path], None] | None = None,
+        states: bool = False,
+        store: str | os.PathLike[str] | None = None,
+        workers: int = 1,
+        on_failure: Callable[[Theorem, str], None] | None = None,
     ) -> Corpus:
         """Read Rocq libraries as `from_glob` does, and compile those whose `.glob` files are missing or old.
 
@@ -255,15 +259,26 @@ class Corpus:
         **Arguments**
 
         - `locations`: folders, read with all below them, or single `.v` files.
-        - `seconds`, `memory`: wall time for all compilation, address space of the compiler in bytes.
-        - `on_file`: called with each file that is about to be compiled.
+        - `seconds`, `memory`: wall time for all that is compiled and run, address space of each process in bytes.
+        - `on_file`: called with each file that is about to be compiled, or whose proofs are about to be run.
+        - `states`: run all proofs, for the goals around each tactic.
+        - `store`, `workers`, `on_failure`: for that, as in `replay_corpus`.
 
         **Raises** `NotInstalled` without Rocq, if it is needed; `TimeoutError`; `ValueError` naming the file that does
-        not compile, or as `from_glob` does.
+        not compile, or as `from_glob` and `replay_corpus` do; `RuntimeError` for a worker that dies.
         """
         from tendsto.proof.compilation import compiled
 
-        return compiled(locations, seconds=seconds, memory=memory, on_file=on_file)
+        return compiled(
+            locations,
+            seconds=seconds,
+            memory=memory,
+            on_file=on_file,
+            states=states,
+            store=store,
+            workers=workers,
+            on_failure=on_failure,
+        )
 
     @classmethod
     def from_lean(
@@ -273,6 +288,8 @@ class Corpus:
         seconds: float = 600.0,
         memory: int = 4 * 2**30,
         on_file: Callable[[Path], None] | None = None,
+        store: str | os.PathLike[str] | None = None,
+        workers: int = 1,
     ) -> Corpus:
         """Read Lean 4 projects as `lake build` leaves them: every `.ilean` file, with the source that it was made from.
 
@@ -288,17 +305,19 @@ class Corpus:
           outside are left out.
         - `lean`: the prover that reads every source again, in its sandbox, but for those in hidden folders, which the
           packages are; `Lean(("lake", "env", "lean"), directory="project")`.
-        - `seconds`, `memory`: wall time for all of that, address space in bytes.
+        - `seconds`, `memory`: wall time for all of that, address space of each process in bytes.
         - `on_file`: called with each file that is about to be read again.
+        - `store`, `workers`: as in `run_files`; a file is read anew if its text has changed, that of one which it
+          imports, or Lean.
 
         **Raises** `FileNotFoundError` for a location that is missing, a folder without `.ilean` files, or a module
         without source in a folder above its `.ilean` file; `ValueError` without any location, or naming the file that
         is damaged, too old, for another text, or does not compile, or a module that is there twice; `NotInstalled`;
-        `TimeoutError`; `RuntimeError` if Lean runs out of memory.
+        `TimeoutError`; `RuntimeError` if Lean runs out of memory or a worker dies.
         """
         from tendsto.proof.lean_library import read
 
-        return read(locations, lean=lean, seconds=seconds, memory=memory, on_file=on_file)
+        return read(locations, lean=lean, seconds=seconds, memory=memory, on_file=on_file, store=store, workers=workers)
 
     @classmethod
     def from_leandojo(cls, directory: str | os.PathLike[str]) -> Corpus:

@@ -9,8 +9,9 @@ import re
 import textwrap
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from itertools import groupby
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -19,6 +20,7 @@ from tendsto.assistants.lean import Lean, Message
 from tendsto.proof.corpus import Corpus, File, Premise, Provenance, Tactic, Theorem, topological_order
 from tendsto.proof.lean_file import DRESS, proof_start, without_comments
 from tendsto.proof.lean_states import OPTION, TacticRun, tactic_runs
+from tendsto.proof.running import FileRun, digests, run_files
 from tendsto.validation import positive
 
 _KINDS = {
@@ -70,6 +72,8 @@ def read(
     seconds: float = 600.0,
     memory: int = 4 * 2**30,
     on_file: Callable[[Path], None] | None = None,
+    store: str | os.PathLike[str] | None = None,
+    workers: int = 1,
 ) -> Corpus:
     """Read projects from folders and `.ilean` files; see `Corpus.from_lean`."""
     positive("seconds", seconds)
@@ -82,12 +86,17 @@ def read(
             if first.compiled != module.compiled:
                 raise ValueError(f"{module.compiled}: is the module {module.name}, as {first.compiled} is")
     if lean is not None:
+        own = [it for it in modules.values() if not any(part.startswith(".") for part in Path(it.path).parts)]
+        texts = {name: module.text.encode() for name, module in modules.items()}
+        imports = {name: [it for it in module.imports if it in modules] for name, module in modules.items()}
+        keys = digests(texts, imports, besides=lean.version())
         deadline = time.monotonic() + seconds
-        for module in modules.values():
-            if not any(part.startswith(".") for part in Path(module.path).parts):
-                if on_file is not None:
-                    on_file(module.source)
-                module.run(lean, deadline - time.monotonic(), memory)
+        runs = [
+            FileRun(it.source, keys[it.name], partial(_run, it.source, it.text, lean, deadline, memory)) for it in own
+        ]
+        of_key = {keys[it.name]: it for it in own}
+        for run, found in run_files(runs, store=store, workers=workers, on_file=on_file):
+            of_key[run.key].ran([TacticRun(*it) for it in found])
     return _assemble(modules)
 
 
@@ -216,25 +225,11 @@ class _Module:
         at = declaration.named + proof_start(self.code[declaration.named : declaration.stop])
         return at if at < declaration.stop else None
 
-    def run(self, lean: Lean, seconds: float, memory: int) -> None:
-        """Have Lean read the text again, for the goals between its tactics."""
-        try:
-            if seconds <= 0:
-                raise TimeoutError("Lean ran out of time")
-            said = lean.messages(self.text, options=(OPTION,), seconds=seconds, memory=memory)
-            runs = tactic_runs(self._trusted(said))
-        except (TimeoutError, RuntimeError) as error:
-            raise type(error)(f"{self.source}: {error}") from None
-        for it in runs:
+    def ran(self, tactics: Iterable[TacticRun]) -> None:
+        """Take in what Lean said of the goals between tactics."""
+        for it in tactics:
             start, stop = self.lines[it.line - 1] + it.column, self.lines[it.last_line - 1] + it.end_column
             self._runs.append((start, stop, it))
-
-    def _trusted(self, said: Iterable[Message]) -> Iterator[str]:
-        for message in said:
-            if message.severity == "error":
-                fault = textwrap.shorten(message.text, 400, placeholder=" …")
-                raise ValueError(f"{self.source}: does not compile: line {message.line}: {fault}")
-            yield message.text
 
     def steps(self, start: int, stop: int) -> Iterator[tuple[int, int, str, str]]:
         """The tactics of a proof and the goals around each: as Lean ran them, else as the text shows them."""
@@ -282,6 +277,26 @@ class _Module:
         if units < 0 or column > len(text):
             raise ValueError(f"line {line + 1} has no column {units + 1}")
         return start + column
+
+
+def _run(source: Path, text: str, lean: Lean, deadline: float, memory: int) -> list[TacticRun]:
+    """Have Lean read a text again, for the goals between its tactics."""
+    try:
+        seconds = deadline - time.monotonic()
+        if seconds <= 0:
+            raise TimeoutError("Lean ran out of time")
+        with closing(lean.messages(text, options=(OPTION,), seconds=seconds, memory=memory)) as said:
+            return tactic_runs(_trusted(source, said))
+    except (TimeoutError, RuntimeError) as error:
+        raise type(error)(f"{source}: {error}") from None
+
+
+def _trusted(source: Path, said: Iterable[Message]) -> Iterator[str]:
+    for message in said:
+        if message.severity == "error":
+            fault = textwrap.shorten(message.text, 400, placeholder=" …")
+            raise ValueError(f"{source}: does not compile: line {message.line}: {fault}")
+        yield message.text
 
 
 def _said(compiled: Path) -> dict[str, Any]:

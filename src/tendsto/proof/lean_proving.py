@@ -11,11 +11,20 @@ from typing import Literal, NamedTuple
 
 from tendsto.assistants import Lean, State
 from tendsto.assistants.lean import listed_axioms
+from tendsto.proof.corpus import Premise
 from tendsto.proof.lean_file import Gap, Place, filled, forms, without_proofs
 from tendsto.proof.lean_file_session import ADDRESS_SPACE, LeanFileSession, attempt, proof_in, read_attempts
-from tendsto.proof.policies import MixedPolicy, PolicyUnavailable, TacticPolicy, WholeProofPolicy
+from tendsto.proof.policies import (
+    MixedPolicy,
+    PolicyUnavailable,
+    PremiseTemplates,
+    Suggestion,
+    TacticPolicy,
+    WholeProofPolicy,
+)
 from tendsto.proof.project import OpenLeanTheorem
 from tendsto.proof.search import BestFirstProver, PremiseSelector
+from tendsto.proof.surroundings import known_tactics, ranked_premises
 from tendsto.validation import positive
 
 LEAN_CLOSERS = (
@@ -38,6 +47,31 @@ _SUGGESTED = re.compile(r"Try this:\s*(?:\[apply\]\s*)?(.+)", re.DOTALL)
 _BEGINS_BLOCK = re.compile(r"(?:\n[ \t]+|\n[ \t]*·[ \t]*)\Z")
 _SORRY = "sorryAx"
 _WAYS = ("automation", "model", "search")
+
+
+@dataclass(frozen=True)
+class LeanSearch:
+    """A policy and a selector of premises for a Lean file, made when first asked for: automation may do without.
+
+    **Arguments**
+
+    - `corpus`: a folder in LeanDojo's layout, or None.
+    - `path`, `before`: the file, and its text up to the theorem.
+    """
+
+    corpus: str | None
+    path: str
+    before: str
+
+    def suggest(self, state: State, premises: Sequence[Premise], k: int) -> list[Suggestion]:
+        """Templates and, of a corpus with goals, the tactics of the nearest; as `TacticPolicy.suggest`."""
+        learned = known_tactics(self.corpus)
+        policies: list[TacticPolicy] = [PremiseTemplates("lean"), *([learned] if len(learned) else [])]
+        return MixedPolicy(policies).suggest(state, premises, k)
+
+    def select(self, state: State, k: int) -> list[Premise]:
+        """The premises that rank highest; as `PremiseSelector.select`."""
+        return ranked_premises(self.corpus, self.path, self.before).select(state, k)
 
 
 class LeanProof(NamedTuple):

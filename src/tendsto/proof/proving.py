@@ -10,26 +10,23 @@ import json
 import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import nullcontext, suppress
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from tendsto.assistants import Certificate, Failure, Lean, Opening, Rocq, RocqSession, State
-from tendsto.assistants.lean_session import goal
+from tendsto.assistants import Certificate, Failure, Lean, Rocq, RocqSession, State
 from tendsto.files import write_atomically
 from tendsto.proof.automation import IMPORTS, Portfolio, PremiseAutomation
-from tendsto.proof.corpus import Corpus, Premise
 from tendsto.proof.filling import fill_holes
 from tendsto.proof.hybrid import HybridProver
 from tendsto.proof.lean_file_session import ADDRESS_SPACE
-from tendsto.proof.lean_proving import LEAN_CLOSERS, fill_gaps
+from tendsto.proof.lean_proving import LEAN_CLOSERS, LeanSearch, fill_gaps
 from tendsto.proof.nearest_tactics import NearestNeighbourTactics
 from tendsto.proof.policies import (
     MixedPolicy,
     PolicyUnavailable,
     PremiseTemplates,
-    Suggestion,
     TacticPolicy,
     WholeProofPolicy,
 )
@@ -42,20 +39,16 @@ from tendsto.proof.project import (
     with_imports,
     with_proofs,
 )
-from tendsto.proof.retrieval import BM25Retriever, CombinedRetriever, NearestNeighbourRetriever, RecencyRetriever
 from tendsto.proof.rocq_file import written_proofs
-from tendsto.proof.search import AccessiblePremises, BestFirstProver
+from tendsto.proof.search import BestFirstProver
 from tendsto.proof.sketch import Unusable, mask_errors
-from tendsto.proof.surroundings import with_file, with_lean_file
+from tendsto.proof.surroundings import known_tactics, ranked_premises
 from tendsto.validation import integer, positive
 from tendsto.workers import Failure as Lost
 from tendsto.workers import run_tasks
 
 LEARNED = 50
 """How many of the proofs before a theorem the search learns its tactics from, the last ones."""
-
-TACTICS_LEARNED = 20_000
-"""How many tactics of a corpus with goals the search in Lean learns from, the last ones."""
 
 QUICK = ("reflexivity.", "assumption.", "easy.", "lia.", "lra.", "ring.", "auto with *.")
 """The automation that is tried in every state of a search, for it fails fast."""
@@ -310,7 +303,7 @@ def _prove(task: _Task) -> Finding:
     theorem, project, means = task.theorem, task.project, task.means
     if isinstance(project, Lean):
         assert isinstance(theorem, OpenLeanTheorem)
-        search = _LeanSearch(means.corpus, str(theorem.path), theorem.before)
+        search = LeanSearch(means.corpus, str(theorem.path), theorem.before)
         proof = fill_gaps(
             theorem,
             project,
@@ -428,7 +421,6 @@ class _Prover:
 
     def _search(self, start: State) -> tuple[str, str]:
         theorem = self.theorem
-        corpus, retriever = _retriever(self.means.corpus, str(theorem.path), theorem.before)
         flavour: Literal["vanilla", "ssreflect"] = "ssreflect" if "ssreflect" in theorem.before else "vanilla"
         loaded = Portfolio().loaded(self.session, start)
         policies: list[TacticPolicy] = [PremiseTemplates(flavour)]
@@ -436,15 +428,14 @@ class _Prover:
             policies.append(Portfolio(quick))
         if any("hauto" in closer.tactic for closer in loaded):
             policies.append(PremiseAutomation())
-        learned = self._learned(time.monotonic() + 0.25 * self._left())
-        if len(learned):
-            policies.append(learned)
+        known = (self._learned(time.monotonic() + 0.25 * self._left()), known_tactics(self.means.corpus))
+        policies += [learned for learned in known if len(learned)]
         if self.policy is not None:
             policies.append(self.policy)
         prover = BestFirstProver(
             self.session,
             MixedPolicy(policies),
-            AccessiblePremises(retriever, corpus, corpus.accessible(str(theorem.path), len(theorem.before))),
+            ranked_premises(self.means.corpus, str(theorem.path), theorem.before),
             num_premises=16,
             seconds=max(1.0, self._left()),
             tactic_seconds=TACTIC_SECONDS,
@@ -479,62 +470,7 @@ def _accept(before: str, statement: str, proof: str) -> Certificate:
     return Certificate("accepted", {}, "", 0.0, "", "", "")
 
 
-@functools.lru_cache(maxsize=4)
-def _retriever(folder: str | None, path: str, text: str) -> tuple[Corpus, CombinedRetriever]:
-    library = _library(folder)
-    corpus = with_lean_file(library, path, text) if path.endswith(".lean") else with_file(library, path, text)
-    retrievers = [BM25Retriever(), RecencyRetriever()]
-    proofs = range(len(library.theorems))
-    if any(theorem.premises for theorem in library.theorems):
-        retrievers.append(NearestNeighbourRetriever())
-    return corpus, CombinedRetriever(retrievers).fit(corpus, proofs)
-
-
-@dataclass(frozen=True)
-class _LeanSearch:
-    """What a search in a Lean file uses, made when it is first asked for: automation may do without."""
-
-    corpus: str | None
-    path: str
-    before: str
-
-    def suggest(self, state: State, premises: Sequence[Premise], k: int) -> list[Suggestion]:
-        """As `TacticPolicy.suggest`."""
-        return _lean_search(self.corpus, self.path, self.before)[0].suggest(state, premises, k)
-
-    def select(self, state: State, k: int) -> list[Premise]:
-        """As `PremiseSelector.select`."""
-        return _lean_search(self.corpus, self.path, self.before)[1].select(state, k)
-
-
-@functools.lru_cache(maxsize=4)
-def _lean_search(folder: str | None, path: str, before: str) -> tuple[TacticPolicy, AccessiblePremises]:
-    """What suggests tactics for a Lean file, and what ranks the premises that they name."""
-    corpus, retriever = _retriever(folder, path, before)
-    policies: list[TacticPolicy] = [PremiseTemplates("lean")]
-    if len(learned := _lean_tactics(folder)):
-        policies.append(learned)
-    return MixedPolicy(policies), AccessiblePremises(retriever, corpus, corpus.accessible(path, len(before)))
-
-
-@functools.cache
-def _lean_tactics(folder: str | None) -> NearestNeighbourTactics:
-    """The tactics of a corpus that has the goals before them, the last ones."""
-    policy = NearestNeighbourTactics()
-    tactics = [it for theorem in _library(folder).theorems for it in theorem.tactics if "⊢" in it.state_before]
-    for tactic in tactics[-TACTICS_LEARNED:]:
-        with suppress(ValueError):  # of data sets made elsewhere, what is no goal teaches nothing
-            goals = tuple(goal(it) for it in tactic.state_before.split("\n\n"))
-            policy.learn(State(Opening((), ""), (), goals, tactic.state_before), tactic.text)
-    return policy
-
-
 @functools.cache
 def _installed(imports: tuple[str, ...]) -> tuple[str, ...]:
     with RocqSession() as session:
         return tuple(one for one in imports if isinstance(session.start(one, "Goal True."), State))
-
-
-@functools.cache
-def _library(folder: str | None) -> Corpus:
-    return Corpus((), (), ()) if folder is None else Corpus.from_leandojo(folder)

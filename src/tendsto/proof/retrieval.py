@@ -73,7 +73,7 @@ def queries(corpus: Corpus, theorems: Iterable[int]) -> list[Query]:
         if not any(it.state_before for it in theorem.tactics):
             found.append(Query(goal(theorem), number, accessible, theorem.premises))
             continue
-        for tactic in theorem.tactics:
+        for tactic in (it for it in theorem.tactics if it.state_before):
             named = {corpus.places.premise(it) for it in tactic.provenances}
             used = tuple(it for it in theorem.premises if it in named)
             found.append(Query(tactic.state_before, number, accessible, used))
