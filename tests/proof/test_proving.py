@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from tendsto.assistants import NotInstalled
-from tendsto.proof import proving
+from tendsto.proof import Corpus, proving
 from tendsto.proof.policies import PolicyUnavailable
 from tendsto.proof.project import open_theorems, with_proofs
 from tendsto.proof.proving import Means, prove
@@ -216,3 +216,48 @@ def test_a_damaged_store_is_named(tmp_path, monkeypatch):
     finding.write_text(finding.read_text()[:20])
     with pytest.raises(ValueError, match=rf"store: .*{finding.name} holds no finding"):
         list(prove(open_theorems(tmp_path), MEANS, store=store))
+
+
+LIBRARY = """Fixpoint same n := match n with 0 => 0 | S k => S (same k) end.
+Lemma same_id n : same n = n.
+Proof. induction n as [|k known]. - reflexivity. - simpl. rewrite known. reflexivity. Qed.
+Lemma seven : exists n, n * n = 49.
+Proof. exists 7. reflexivity. Qed.
+"""
+USES_PREMISE = """Require Import library.
+Lemma by_premise (n m : nat) : same (n + m) + 1 = n + m + 1.
+Admitted.
+"""
+USES_TACTIC = """Lemma by_tactic : exists n, n * n = 49 /\\ n = n.
+Admitted.
+"""
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory):
+    """Two files beside a library, and corpora of that: without its goals, and with them."""
+    folder = tmp_path_factory.mktemp("with_a_library")
+    (folder / "library.v").write_text(LIBRARY)
+    subprocess.run(["coqc", "-Q", ".", "", "library.v"], cwd=folder, check=True)
+    (folder / "premise.v").write_text(USES_PREMISE)
+    (folder / "tactic.v").write_text(USES_TACTIC)
+    for states in (False, True):
+        Corpus.from_sources(folder / "library.v", states=states).to_leandojo(folder / str(states))
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("file", "corpus", "outcome", "step"),
+    [
+        ("premise.v", None, "open", ""),
+        ("premise.v", "False", "proved", "same_id"),
+        ("tactic.v", "False", "open", ""),
+        ("tactic.v", "True", "proved", "exists 7."),
+    ],
+)
+def test_a_search_uses_what_a_corpus_has(project, file, corpus, outcome, step):
+    means = Means(seconds=8.0, imports=(), corpus=corpus and str(project / corpus))
+    ((_, finding),) = prove(open_theorems(project / file), means)
+    assert finding.outcome == outcome, finding
+    assert step in finding.proof
+    assert finding.by == ("search" if step else "")
