@@ -154,15 +154,23 @@ class Lean:
     - `directory`: where to start it: the project, built beforehand (`lake build`).
     - `path`: further directories of compiled libraries (entries of `LEAN_PATH`); readable in the sandbox.
     - `axioms`: the axioms that a proof may rest on, by full names.
+    - `options`: settings for your own files, `autoImplicit=false`, under which `read` and `messages` read. `check` has
+      Lean's defaults.
     """
 
     command: tuple[str, ...] = ("lean",)
     directory: str | os.PathLike[str] = "."
     path: tuple[str | os.PathLike[str], ...] = ()
     axioms: tuple[str, ...] = CLASSICAL_LEAN
+    options: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        given: dict[str, object] = {"command": self.command, "path": self.path, "axioms": self.axioms}
+        given: dict[str, object] = {
+            "command": self.command,
+            "path": self.path,
+            "axioms": self.axioms,
+            "options": self.options,
+        }
         for name, words in given.items():
             if not isinstance(words, tuple):
                 raise TypeError(f"{name}: must be a tuple, got {words!r}")
@@ -222,7 +230,7 @@ class Lean:
         with tempfile.TemporaryDirectory(prefix="tendsto-lean-") as directory:
             sandbox = Sandbox(memory=memory, programs=tools.directories)
             session = _Session(tools, sandbox, Path(directory).resolve(), time.perf_counter() + seconds)
-            run = session.read("source", "Source", source)
+            run = session.read("source", "Source", source, *self._settings())
         said = tuple(map(_message, _messages(run.output)))
         try:
             stop_unless_exited_well(run, "the file", _error(run))
@@ -237,7 +245,7 @@ class Lean:
 
         **Arguments**
 
-        - `options`: settings for the whole file, `pp.all=true`.
+        - `options`: further settings for the whole file, `pp.all=true`.
 
         **Raises** `NotInstalled` without Lean; `ValueError` for limits that are none; `TimeoutError`; `RuntimeError` if
         Lean dies before the file ends, for want of memory.
@@ -247,7 +255,7 @@ class Lean:
         with tempfile.TemporaryDirectory(prefix="tendsto-lean-") as directory:
             sandbox = Sandbox(memory=memory, programs=tools.directories)
             session = _Session(tools, sandbox, Path(directory).resolve(), math.inf)
-            command = session.command("source", "Source", source, *(f"-D{it}" for it in options))
+            command = session.command("source", "Source", source, *self._settings(options))
             process = sandbox.open(command, session.directory / "source")
             deadline, failed = time.perf_counter() + seconds, False
             alarm = threading.Timer(seconds, kill, (process,))
@@ -272,6 +280,9 @@ class Lean:
         **Raises** `NotInstalled` without Lean.
         """
         return self._tools().version
+
+    def _settings(self, others: Sequence[str] = ()) -> list[str]:
+        return [f"-D{it}" for it in (*self.options, *others)]
 
     def _tools(self) -> _Tools:
         return _tools(self.command, Path(self.directory).resolve(), [Path(entry) for entry in self.path])

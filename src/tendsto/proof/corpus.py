@@ -303,8 +303,8 @@ class Corpus:
         - `locations`: folders, read with all below them, or single `.ilean` files. A project's folder holds its
           packages (`.lake/packages`); `lean --print-prefix` names that of Lean's own library. References to modules
           outside are left out.
-        - `lean`: the prover that reads every source again, in its sandbox, but for those in hidden folders, which the
-          packages are; `Lean(("lake", "env", "lean"), directory="project")`.
+        - `lean`: the prover that reads every source again, in its sandbox and with the options that Lake hands to it,
+          but for those in hidden folders, which the packages are; `Lean(("lake", "env", "lean"), directory="project")`.
         - `seconds`, `memory`: wall time for all of that, address space of each process in bytes.
         - `on_file`: called with each file that is about to be read again.
         - `store`, `workers`: as in `run_files`; a file is read anew if its text has changed, that of one which it

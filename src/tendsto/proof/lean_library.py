@@ -18,6 +18,7 @@ from typing import Any, NamedTuple
 
 from tendsto.assistants.lean import Lean, Message
 from tendsto.proof.corpus import Corpus, File, Premise, Provenance, Tactic, Theorem, topological_order
+from tendsto.proof.lake import lake_options
 from tendsto.proof.lean_file import DRESS, proof_start, without_comments
 from tendsto.proof.lean_states import OPTION, TacticRun, tactic_runs
 from tendsto.proof.running import FileRun, digests, run_files
@@ -87,12 +88,16 @@ def read(
                 raise ValueError(f"{module.compiled}: is the module {module.name}, as {first.compiled} is")
     if lean is not None:
         own = [it for it in modules.values() if not any(part.startswith(".") for part in Path(it.path).parts)]
-        texts = {name: module.text.encode() for name, module in modules.items()}
+        options = {it.name: (*lake_options(it.source), OPTION) for it in own}
+        texts = {name: f"{options.get(name)}{module.text}".encode() for name, module in modules.items()}
         imports = {name: [it for it in module.imports if it in modules] for name, module in modules.items()}
         keys = digests(texts, imports, besides=lean.version())
         deadline = time.monotonic() + seconds
         runs = [
-            FileRun(it.source, keys[it.name], partial(_run, it.source, it.text, lean, deadline, memory)) for it in own
+            FileRun(
+                it.source, keys[it.name], partial(_run, it.source, it.text, lean, options[it.name], deadline, memory)
+            )
+            for it in own
         ]
         of_key = {keys[it.name]: it for it in own}
         for run, found in run_files(runs, store=store, workers=workers, on_file=on_file):
@@ -279,13 +284,15 @@ class _Module:
         return start + column
 
 
-def _run(source: Path, text: str, lean: Lean, deadline: float, memory: int) -> list[TacticRun]:
+def _run(
+    source: Path, text: str, lean: Lean, options: tuple[str, ...], deadline: float, memory: int
+) -> list[TacticRun]:
     """Have Lean read a text again, for the goals between its tactics."""
     try:
         seconds = deadline - time.monotonic()
         if seconds <= 0:
             raise TimeoutError("Lean ran out of time")
-        with closing(lean.messages(text, options=(OPTION,), seconds=seconds, memory=memory)) as said:
+        with closing(lean.messages(text, options=options, seconds=seconds, memory=memory)) as said:
             return tactic_runs(_trusted(source, said))
     except (TimeoutError, RuntimeError) as error:
         raise type(error)(f"{source}: {error}") from None

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tendsto.assistants import Lean
+from tendsto.proof.lake import lake_options, lake_project
 from tendsto.proof.lean_file import OpenDeclaration, open_declarations
 from tendsto.proof.rocq_file import written_proofs
 
@@ -126,15 +127,16 @@ class Project:
 def lean_around(path: str | os.PathLike[str]) -> Lean:
     """The Lean of a file: that of the nearest folder with a Lake file at or above it, or the one on the `PATH`.
 
-    A project is taken as it was built (`lake build`). Outside of one, the folders in `LEAN_PATH` hold the libraries.
+    A project is taken as it was built (`lake build`), with the options that Lake hands to Lean for the file. Outside of
+    one, the folders in `LEAN_PATH` hold the libraries.
 
-    **Raises** `NotInstalled` if it is missing.
+    **Raises** `NotInstalled` if it is missing; `ValueError` for a malformed file of Lake's.
     """
-    lean = Lean(path=tuple(entry for entry in os.environ.get("LEAN_PATH", "").split(os.pathsep) if entry))
-    for folder in Path(path).resolve().parents:
-        if any((folder / name).is_file() for name in ("lakefile.toml", "lakefile.lean")):
-            lean = Lean(("lake", "env", "lean"), directory=folder)
-            break
+    project = lake_project(path)
+    if project is None:
+        lean = Lean(path=tuple(entry for entry in os.environ.get("LEAN_PATH", "").split(os.pathsep) if entry))
+    else:
+        lean = Lean(("lake", "env", "lean"), directory=project, options=lake_options(path))
     lean.version()
     return lean
 

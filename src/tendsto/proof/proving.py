@@ -194,7 +194,13 @@ def _project(theorem: OpenTheorem) -> Project | Lean:
 
 def _file_name(theorem: OpenTheorem, project: Project | Lean, means: Means) -> str:
     if isinstance(project, Lean):
-        told: list[Any] = [project.command, [str(entry) for entry in project.path], means.seconds, means.closers]
+        told: list[Any] = [
+            project.command,
+            [str(it) for it in project.path],
+            project.options,
+            means.seconds,
+            means.closers,
+        ]
         told += [means.corpus, repr(means.policy)] if means.corpus or means.policy else []
     else:
         told = [project.options, means.seconds, means.corpus, means.imports, repr(means.policy)]
