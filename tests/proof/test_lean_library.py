@@ -309,6 +309,10 @@ def test_what_was_read_is_kept(copy, lean, tmp_path):
     use.write_text(use.read_text() + "-- another text\n")
     Corpus.from_lean(copy, lean=lean, store=tmp_path / "states", on_file=told.append)
     assert [it.name for it in told[2:]] == ["Use.lean"]
+    basic = copy / "Project" / "Basic.lean"
+    basic.write_text(basic.read_text() + "-- another text\n")
+    Corpus.from_lean(copy, lean=lean, store=tmp_path / "states", on_file=told.append)
+    assert sorted(it.name for it in told[3:]) == ["Basic.lean", "Use.lean"]
 
 
 def test_what_cannot_be_read(tmp_path, lean, copy):

@@ -179,6 +179,41 @@ def test_a_model_writes_whole_proofs_and_takes_part_in_the_search(lean, file):
     assert swap(lean, file, model, nothing).by == "search"
 
 
+BROKEN = """intro h
+have wrong : Eq two Nat.zero := Eq.refl two
+constructor
+· exact nothing
+· have l : p := by
+    skip
+  exact l"""
+
+
+def test_a_broken_proof_of_a_model_is_mended(lean, file):
+    (theorem,) = (it for it in open_theorems(file) if it.name == "swapped")
+    model = Model("exact nothing", BROKEN, "intro h\nconstructor")
+    closers = ("Eq.refl _", "h.right", "h.left")
+    found = fill_gaps(theorem, lean, closers, policy=Fixed("skip"), model=model, seconds=60.0)
+    # Of all claims one cannot be proved: the shortest sketch without it is that of the last proof.
+    assert (found.outcome, found.by) == ("proved", "model"), found
+    assert found.body.endswith(":= by\n  intro h\n  constructor\n  exact h.right\n  exact h.left")
+    repaired = BROKEN.replace("Eq two Nat.zero", "Eq two two")
+    model = Model("exact nothing", repaired)
+    found = fill_gaps(theorem, lean, closers, policy=Fixed("skip"), model=model, seconds=60.0)
+    assert (found.outcome, found.by) == ("proved", "model"), found
+    steps = found.body.partition(":= by\n")[2].splitlines()
+    filled = repaired.replace("exact nothing", "exact h.right").replace("skip", "skip\n    exact h.left")
+    assert [it[2:] for it in steps] == filled.splitlines()
+    found = fill_gaps(theorem, lean, closers[:2], policy=Fixed("skip"), model=model, seconds=60.0)
+    assert (found.outcome, found.by) == ("open", "")
+
+
+def test_what_is_too_much_of_a_proof_is_left_out(lean, file):
+    model = Model("intro h\nconstructor\n· exact h.right\n· exact h.left\n· exact h.left")
+    found = swap(lean, file, model, Fixed("skip"))
+    assert (found.outcome, found.by) == ("proved", "model")
+    assert found.body.endswith("  · exact h.right\n  · exact h.left")
+
+
 def test_a_proof_that_leaves_a_goal_is_none(lean, file):
     found = swap(lean, file, Model("intro h"), Fixed("intro h", "exact Both.swap h"))
     assert (found.outcome, found.by) == ("proved", "search")

@@ -1,16 +1,20 @@
 """Finished proofs run again in Rocq: the states between their tactics, and where a replay stops."""
 
+import os
 import shutil
 import subprocess
+from dataclasses import replace
+from functools import partial
 
 import pytest
 import rocq_project
 
-from tendsto.assistants import Goal, Opening, RocqSession, State
+from tendsto.assistants import Goal, Opening, Rocq, RocqSession, State
 from tendsto.assistants.rocq_session import goal
 from tendsto.proof import Corpus, Located, Project, queries, replay_corpus
 from tendsto.proof.replay import replay, replay_file, with_states
-from tendsto.proof.surroundings import known_tactics
+from tendsto.proof.running import FileRun, run_files
+from tendsto.proof.surroundings import known_tactics, ranked_premises
 
 pytestmark = pytest.mark.skipif(shutil.which("coqtop") is None, reason="needs Rocq: apt install coq")
 
@@ -136,6 +140,22 @@ def test_what_does_not_run_again_is_said(compiled, tmp_path):
     assert [(name, "command" in why) for name, why in failures] == [("base.flipK", True)]
     assert [bool(it.state_before) for it in found.theorems[0].tactics] == [True, True, False, False]
     assert [bool(it.state_before) for it in found.theorems[1].tactics] == [True]
+    alone = replay_corpus(replace(corpus, theorems=corpus.theorems[:1]), compiled)  # no proof ends, but one begins
+    assert alone.theorems == found.theorems[:1]
+
+
+def test_another_version_of_rocq_runs_all_again(compiled, tmp_path, monkeypatch):
+    corpus, told = Corpus.from_glob(tmp_path), []
+    for version in ("8.0", "8.0", "9.0"):
+        monkeypatch.setattr(Rocq, "version", lambda self, version=version: version)
+        replay_corpus(corpus, compiled, store=tmp_path / "states", on_file=told.append)
+    assert [it.name for it in told] == ["base.v", "user.v"] * 2
+
+
+def test_a_worker_that_dies_is_told(tmp_path):
+    with pytest.raises(RuntimeError, match=r"a\.v: the worker process died"):
+        list(run_files([FileRun(tmp_path / "a.v", "key", partial(os._exit, 3))], store=tmp_path / "states", workers=2))
+    assert not (tmp_path / "states").exists()
 
 
 def test_files_that_cannot_be_run_again(compiled, tmp_path):
@@ -167,6 +187,9 @@ def test_states_are_what_retrieval_and_search_learn_from(compiled, tmp_path):
     near = State(Opening((), ""), (), (Goal((("q", "parity"),), "flip (flip q) = q"),), "")
     assert policy.suggest(near, (), 3)[0].tactic == "destruct q."
     assert len(known_tactics(None)) == 0
+    # Proofs that are known vote for their premises.
+    known, unknown = (ranked_premises(it, "/x.v", "Require Import user.") for it in (str(tmp_path / "written"), None))
+    assert [len(it.retriever.retrievers) for it in (known, unknown)] == [3, 2]
 
 
 def test_what_rocq_prints_is_a_goal(session):

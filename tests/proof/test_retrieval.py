@@ -90,6 +90,8 @@ def test_queries_are_statements_or_states(tmp_path):
     idle = Tactic("idtac.", "idtac.", (), "goal 2")
     of_states = queries(replace(corpus, theorems=(replace(two, tactics=(*traced, idle)),)), [0])
     assert [(it.text, it.premises) for it in of_states] == [("goal 0", (6,)), ("goal 1", (5,))]
+    in_part = replace(two, tactics=(traced[0], *two.tactics[1:]))  # its proof could not be run to the end
+    assert [it.text for it in queries(replace(corpus, theorems=(in_part,)), [0])] == ["goal 0"]
 
 
 def test_bm25_is_its_formula(corpus):

@@ -10,8 +10,9 @@ import sys
 from lean_command import COMMAND
 from lean_library import TEXT
 
-TACTICS = ("apply", "assumption", "constructor", "exact", "intro", "skip", "tacticSorry")
-MACRO = "Lean.Parser.Tactic._aux_Init_Tactics___macroRules_Lean_Parser_Tactic_tacticSorry_1"
+TACTICS = ("apply", "assumption", "constructor", "exact", "focus", "intro", "refine", "rotateRight", "skip")
+MACROS = tuple(f"Lean.Parser.Tactic.{it}" for it in ("tacticHave__", "tacticRefine_lift_", "tacticSorry"))
+RULES = "Lean.Parser.Tactic._aux_Init_Tactics___macroRules"
 
 PACKAGE = (
     TEXT
@@ -20,11 +21,13 @@ PACKAGE = (
 """
     + "".join(
         f'@[tactic_parser 1000] def {name} : Lean.ParserDescr := .symbol "#"\n'
-        for name in ("Lean.cdot", *(f"Lean.Parser.Tactic.{it}" for it in TACTICS))
+        for name in ("Lean.cdot", *MACROS, *(f"Lean.Parser.Tactic.{it}" for it in TACTICS))
     )
-    + f"""def Lean.Macro : Type := Nat → Nat → Nat → Nat
-@[macro Lean.Parser.Tactic.tacticSorry] def {MACRO} : Lean.Macro := fun syntax_ _ _ => syntax_
-"""
+    + "def Lean.Macro : Type := Nat → Nat → Nat → Nat\n"
+    + "".join(
+        f"@[macro {it}] def {RULES}_{it.replace('.', '_')}_1 : Lean.Macro := fun syntax_ _ _ => syntax_\n"
+        for it in MACROS
+    )
 )
 
 BASIC = """prelude

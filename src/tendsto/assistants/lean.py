@@ -105,11 +105,13 @@ class Message(NamedTuple):
     **Arguments**
 
     - `line`: from 1; `severity`: `error`, `warning` or `information`; `text`: what it says.
+    - `column`: from 0, in characters.
     """
 
     line: int
     severity: str
     text: str
+    column: int = 0
 
 
 @dataclass(frozen=True)
@@ -503,12 +505,16 @@ def _messages(output: str) -> list[dict[str, Any]]:
 
 
 def _message(found: Mapping[str, Any]) -> Message:
-    return Message(_line(found), str(found.get("severity")), str(found.get("data")))
+    return Message(_line(found), str(found.get("severity")), str(found.get("data")), _place(found, "column"))
 
 
 def _line(message: Mapping[str, Any]) -> int:
+    return _place(message, "line")
+
+
+def _place(message: Mapping[str, Any], what: str) -> int:
     position = message.get("pos")
-    return int(position.get("line", 0)) if isinstance(position, dict) else 0
+    return int(position.get(what, 0)) if isinstance(position, dict) else 0
 
 
 def _readable(run: Run) -> str:

@@ -175,9 +175,9 @@ class _Unusable(Exception):
 
 
 def goal(text: str) -> Goal:
-    """The goal that Lean prints: hypotheses, one or several names a line, and the conclusion after `⊢`.
+    """The goal that Lean prints, of several the first: hypotheses, names a line, and the conclusion after `⊢`.
 
-    A line that begins with a space continues the one before. `case` lines name a goal and say nothing else of it.
+    A line may have several names of one type. A line that begins with a space continues the one before. `case` lines name a goal and say nothing else of it.
 
     **Raises** `ValueError` if there is no conclusion.
     """

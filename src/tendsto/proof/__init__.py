@@ -16,6 +16,7 @@ from tendsto.proof.hybrid import HoleBudget, HybridProver, ProofReport
 from tendsto.proof.index_set import IndexSet
 from tendsto.proof.language_models import ChatModel, TransformersPolicy
 from tendsto.proof.lean_file_session import LeanFileSession
+from tendsto.proof.lean_masking import LeanSketch, mask_lean_errors
 from tendsto.proof.nearest_proofs import NearestProofs
 from tendsto.proof.nearest_tactics import NearestNeighbourTactics
 from tendsto.proof.policies import MixedPolicy, PremiseTemplates, Suggestion, TacticPolicy, WholeProofPolicy
@@ -67,6 +68,7 @@ __all__ = [
     "HybridProver",
     "IndexSet",
     "LeanFileSession",
+    "LeanSketch",
     "Located",
     "Means",
     "Mended",
@@ -103,6 +105,7 @@ __all__ = [
     "fill_holes",
     "goal",
     "mask_errors",
+    "mask_lean_errors",
     "mean_reciprocal_rank",
     "mend",
     "mended_text",

@@ -159,7 +159,7 @@ class LeanFileSession:
         **Raises** `TypeError` if a tactic is no text; `ValueError` for a time that is not positive.
         """
         positive("seconds", seconds)
-        refused = [_refusal(tactic) for tactic in tactics]
+        refused = [refusal(tactic) for tactic in tactics]
         asked = [tactic for tactic, reason in zip(tactics, refused, strict=True) if not reason]
         answers = iter(self._ask(state, asked, seconds) if asked else ())
         return [Failure("refused", reason) if reason else next(answers) for reason in refused]
@@ -177,7 +177,7 @@ class LeanFileSession:
         ]
         reading = read_attempts(self.lean, before, attempts, seconds=seconds, memory=self.memory)
         if reading.before:
-            return [_failure(reading.before)] * len(tactics)
+            return [failure(reading.before)] * len(tactics)
         in_time = "Lean's process died" if reading.end == "crashed" else f"no answer within {seconds:g} s"
         late = Failure(reading.end or "timed out", in_time)
         line = 2 + f"{declaration.scope}{declaration.body[: gap.start]}".count("\n")
@@ -199,20 +199,26 @@ def attempt(declaration: OpenDeclaration, number: int, fillings: dict[Gap, str],
 
 def proof_in(declaration: OpenDeclaration, gap: Gap, tactics: Sequence[str]) -> str:
     """A proof by tactics that fits in the place of a gap; in parentheses Lean does not ask for a column."""
-    line = declaration.body[: gap.start].rpartition("\n")[2]
-    steps = textwrap.indent("\n".join(tactics), " " * (len(line) - len(line.lstrip()) + 4))
+    steps = textwrap.indent("\n".join(tactics), " " * indentation(declaration, gap))
     end = "\n)" if "--" in steps.rpartition("\n")[2] else ")"  # a comment would hide it
     return f"(by\n{steps}{end}" if gap.place == "term" else f"exact (by\n{steps}{end}"
 
 
-def _refusal(tactic: str) -> str:
+def indentation(declaration: OpenDeclaration, gap: Gap) -> int:
+    """How far the tactics of `proof_in` are indented."""
+    line = declaration.body[: gap.start].rpartition("\n")[2]
+    return len(line) - len(line.lstrip()) + 4
+
+
+def refusal(tactic: str, *, gaps: bool = False) -> str:
+    """Why a tactic that is not trusted is not run; empty if it may be. With `gaps` it may give up."""
     if not isinstance(tactic, str):
         raise TypeError(f"tactic: expected a text, got {type(tactic).__name__}")
     if not tactic.strip():
         return "expected a tactic, got nothing"
     if tactic.count("/-") != tactic.count("-/") or tactic.count('"') % 2:
         return "begins a comment or a string that does not end"
-    if _GIVES_UP.search(tactic):
+    if not gaps and _GIVES_UP.search(tactic):
         return "gives up"
     if found := _DECLARES.search(tactic):
         return f"{found[0]} begins a command, not a tactic"
@@ -230,8 +236,9 @@ def _answer(state: State, tactic: str, line: int, said: Sequence[Message]) -> St
     if len(errors) == 1 and first.line == line and first.text.startswith(_UNSOLVED):
         goals = [it for it in re.split(r"\n\n+", first.text.removeprefix(_UNSOLVED).strip()) if it]
         return State(state.opening, path, tuple(map(goal, goals)), "\n\n".join(goals))
-    return _failure(first.text)
+    return failure(first.text)
 
 
-def _failure(said: str) -> Failure:
+def failure(said: str) -> Failure:
+    """What an error that Lean tells is."""
     return Failure("timed out" if _TIME.search(said) else "error", textwrap.shorten(said, REASON, placeholder=" …"))

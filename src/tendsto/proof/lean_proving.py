@@ -12,8 +12,24 @@ from typing import Literal, NamedTuple
 from tendsto.assistants import Lean, State
 from tendsto.assistants.lean import listed_axioms
 from tendsto.proof.corpus import Premise
-from tendsto.proof.lean_file import Gap, Place, filled, forms, without_proofs
-from tendsto.proof.lean_file_session import ADDRESS_SPACE, LeanFileSession, attempt, proof_in, read_attempts
+from tendsto.proof.lean_file import (
+    Gap,
+    OpenDeclaration,
+    Place,
+    filled,
+    forms,
+    open_declarations,
+    without_proofs,
+)
+from tendsto.proof.lean_file_session import (
+    ADDRESS_SPACE,
+    LeanFileSession,
+    Reading,
+    attempt,
+    proof_in,
+    read_attempts,
+)
+from tendsto.proof.lean_masking import LeanSketch, mask_lean_errors
 from tendsto.proof.policies import (
     MixedPolicy,
     PolicyUnavailable,
@@ -118,26 +134,15 @@ def fill_gaps(
     positive("seconds", seconds)
     started = time.monotonic()
     declaration = theorem.declaration
-    tried = [(gap, form) for closer in closers for gap in declaration.gaps for form in forms(closer, gap.place)]
-    attempts = [
-        attempt(declaration, 0, {}),
-        *(attempt(declaration, n, {it[0]: it[1]}) for n, it in enumerate(tried, 1)),
-    ]
-    reading = read_attempts(lean, theorem.before, attempts, seconds=seconds)
+    reading, found = _closed(lean, theorem.before, declaration, declaration.gaps, closers, seconds)
     early = [it.text for it in reading.said[0] or () if it.severity == "error"]
     if reading.before or early:
         return LeanProof("broken", reason=_shortened(reading.before or early[0]))
-    found: dict[Gap, str] = {}
-    for (gap, form), said in zip(tried, reading.said[1:], strict=True):
-        texts = [it.text for it in said or ()]
-        failed = any(it.severity == "error" for it in said or ())
-        if gap not in found and not failed and any(listed_axioms(text) is not None for text in texts):
-            found[gap] = _as_suggested(form, texts)
     late = f", {reading.end} after {time.monotonic() - started:.0f} s" if reading.end else ""
     fillings = [_Filling(gap, "automation", text, text) for gap, text in found.items()]
     reason = ""
     if len(found) < len(declaration.gaps) and policy is not None:
-        search = _Search(theorem, lean, policy, premises, model, started + seconds)
+        search = _Search(theorem, lean, closers, policy, premises, model, started + seconds)
         reason = search.fill(fillings)
     if left := len(declaration.gaps) - len(fillings):
         tried_all = f"nothing that was tried fills {left} of {len(declaration.gaps)} gaps{late}"
@@ -151,6 +156,27 @@ def fill_gaps(
         if proof.outcome == "proved":
             return proof._replace(by=by)
     return proof
+
+
+def _closed(
+    lean: Lean,
+    before: str,
+    declaration: OpenDeclaration,
+    gaps: Sequence[Gap],
+    closers: Sequence[str],
+    seconds: float,
+) -> tuple[Reading, dict[Gap, str]]:
+    """What Lean says of a theorem, and then of each closer in each gap; the gaps that are filled, with the first."""
+    tried = [(gap, form) for closer in closers for gap in gaps for form in forms(closer, gap.place)]
+    attempts = [attempt(declaration, n, fillings) for n, fillings in enumerate([{}, *({it[0]: it[1]} for it in tried)])]
+    reading = read_attempts(lean, before, attempts, seconds=seconds)
+    found: dict[Gap, str] = {}
+    for (gap, form), said in zip(tried, reading.said[1:], strict=True):
+        texts = [it.text for it in said or ()]
+        failed = any(it.severity == "error" for it in said or ())
+        if gap not in found and not failed and any(listed_axioms(text) is not None for text in texts):
+            found[gap] = _as_suggested(form, texts)
+    return reading, found
 
 
 class _Filling(NamedTuple):
@@ -168,6 +194,7 @@ class _Search:
 
     theorem: OpenLeanTheorem
     lean: Lean
+    closers: Sequence[str]
     policy: TacticPolicy
     premises: PremiseSelector | None
     model: TacticPolicy | None  # None once it does not answer
@@ -223,6 +250,8 @@ class _Search:
             for proof, state in zip(proposed, states, strict=False):
                 if isinstance(state, State) and state.finished:
                     return "model", (proof,), ""
+            if mended := self._mended(start, proposed, 0.5 * (deadline - time.monotonic())):
+                return "model", (mended,), ""
         policy = self.policy if self.model is None else MixedPolicy([self.policy, self.model])
         left = deadline - time.monotonic()
         if left <= 0:
@@ -237,6 +266,38 @@ class _Search:
             tactic_seconds=TACTIC_SECONDS,
         )
         return "search", prover.prove(start).proof, reason
+
+    def _mended(self, start: State, proofs: Sequence[str], seconds: float) -> str:
+        """What holds of one of several broken proofs of a state, its gaps filled by automation; empty if none is."""
+        deadline = time.monotonic() + seconds
+        if seconds <= 0 or not proofs:
+            return ""
+        (before,) = start.opening.before
+        declaration = open_declarations(start.opening.statement)[0]
+        gap = declaration.gaps[0]
+        masked = mask_lean_errors(self.lean, before, declaration, proofs, seconds=seconds)
+        sketches = {it.text: it for it in masked if isinstance(it, LeanSketch)}
+        for sketch in sorted(sketches.values(), key=lambda it: it.holes):
+            if not sketch.holes:
+                return sketch.text
+            placed = proof_in(declaration, gap, [sketch.text])
+            head = start.opening.statement.removesuffix(declaration.body)
+            whole = open_declarations(f"{head}{filled(declaration.body, {gap: placed})}")[0]
+            rest = len(declaration.body) - gap.start - len("sorry")
+            # A sketch consists of tactics: what begins a line or follows a case's arrow is one.
+            gaps = [
+                Gap(it.start, "term" if it.place == "term" else "tactic")
+                for it in whole.gaps
+                if gap.start <= it.start < len(whole.body) - rest
+            ]
+            if (left := deadline - time.monotonic()) <= 0:
+                break
+            _, found = _closed(self.lean, before, whole, gaps, self.closers, left)
+            if len(found) == len(gaps):
+                body = filled(whole.body, found)
+                _, _, steps = body[gap.start : len(body) - rest].removesuffix(")").partition("\n")
+                return textwrap.dedent(steps).rstrip()
+        return ""
 
 
 def _by_hand(theorem: OpenLeanTheorem, gap: Gap, tactics: Sequence[str]) -> str:

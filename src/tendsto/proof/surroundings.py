@@ -112,8 +112,8 @@ def known_tactics(folder: str | None) -> NearestNeighbourTactics:
     for theorem, tactic in steps[-TACTICS_LEARNED:]:
         text = tactic.state_before
         with suppress(ValueError):  # of data sets made elsewhere, what is no goal teaches nothing
-            goal = lean_goal(text.split("\n\n")[0]) if theorem.path.endswith(".lean") else rocq_goal(text)
-            policy.learn(State(Opening((), ""), (), (goal,), text), tactic.text)
+            first = lean_goal(text) if theorem.path.endswith(".lean") else rocq_goal(text)
+            policy.learn(State(Opening((), ""), (), (first,), text), tactic.text)
     return policy
 
 
