@@ -13,35 +13,48 @@ from tendsto.cli_options import AsJson, Workers, clear_failures, cores
 
 if TYPE_CHECKING:
     from tendsto.proof.filling import Filling
+    from tendsto.proof.lean_file import Stated
     from tendsto.proof.repair import Mended
     from tendsto.proof.rocq_file import WrittenProof
 
 
 def sketch(
-    file: Annotated[Path, typer.Argument(metavar="FILE", help="A Rocq file.", exists=True, dir_okay=False)],
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="A Rocq or Lean file.", exists=True, dir_okay=False)],
     theorem: Annotated[str | None, typer.Option(help="Only this theorem.")] = None,
     out: Annotated[Path | None, typer.Option(help="Write the mended file here.", dir_okay=False)] = None,
-    seconds: Annotated[float, typer.Option(help="Longest time for one sentence of a proof.", min=0.1)] = 10.0,
+    seconds: Annotated[
+        float | None,
+        typer.Option(
+            help="Longest time for one sentence of a proof; in Lean, for one theorem.",
+            min=0.1,
+            show_default="10; in Lean 120",
+        ),
+    ] = None,
     workers: Workers = None,
     as_json: AsJson = False,
 ) -> None:
     """Mend broken proofs: keep what holds, mask what is broken, and fill the holes by automation.
 
-    `admit.` and `prove_with [h1, h2].` are holes too; a comment (* using: h1, h2 *) beside a hole names the hypotheses
-    to use. A proof that is completed was checked by a fresh process; one that is not ends in Admitted. Exits with 1 if
-    a theorem stays open.
+    `admit.`, `prove_with [h1, h2].` and Lean's `sorry` are holes too; a comment (* using: h1, h2 *) beside one names
+    the hypotheses to use. A proof that is completed was checked by a fresh process; one that is not ends in Admitted,
+    or keeps a `sorry`. Exits with 1 if a theorem stays open.
     """
     from tendsto.files import write_atomically
+    from tendsto.proof.lean_repair import mend_lean
     from tendsto.proof.repair import mend, mended_text
 
-    def tell(written: WrittenProof, filling: Filling) -> None:
-        goal = filling.hole.goal.conclusion if filling.hole.goal else ""
+    def tell(written: WrittenProof | Stated, filling: Filling) -> None:
+        goal = filling.hole.goal.conclusion if filling.hole.goal else filling.hole.original
         what = " ".join(filling.proof.split()) if filling.proof else f"{filling.outcome}: {filling.reason}"
         typer.echo(f"{written.name}: hole {filling.hole.id + 1}: {goal}\n    {what}", err=True)
 
     done: list[Mended] = []
     with clear_failures():
-        for one in mend(file, theorem=theorem, workers=workers or cores(), seconds=seconds, on_hole=tell):
+        if file.suffix == ".lean":
+            mending = mend_lean(file, theorem=theorem, seconds=seconds or 120.0, on_hole=tell)
+        else:
+            mending = mend(file, theorem=theorem, workers=workers or cores(), seconds=seconds or 10.0, on_hole=tell)
+        for one in mending:
             done.append(one)
             typer.echo(json.dumps(_plain(one)) if as_json else _told(one))
     if out is not None:
@@ -63,7 +76,7 @@ def _told(one: Mended) -> str:
     lines += [f"    masked: {' '.join(it.text.split())}\n            {it.kind}: {it.message}" for it in one.masked]
     for filling in one.fillings:
         stood = " ".join(filling.hole.original.split()) or "nothing"
-        now = " ".join(filling.proof.split()) or f"admit. ({filling.outcome}: {filling.reason})"
+        now = " ".join(filling.proof.split()) or f"open ({filling.outcome}: {filling.reason})"
         lines.append(f"    hole {filling.hole.id + 1}: {stood}  →  {now}")
     return "\n".join(lines)
 

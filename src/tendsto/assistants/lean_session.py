@@ -177,7 +177,8 @@ class _Unusable(Exception):
 def goal(text: str) -> Goal:
     """The goal that Lean prints, of several the first: hypotheses, names a line, and the conclusion after `⊢`.
 
-    A line may have several names of one type. A line that begins with a space continues the one before. `case` lines name a goal and say nothing else of it.
+    A line may have several names of one type; one that begins with a space continues the line before. `case` lines name
+    a goal and say nothing else of it.
 
     **Raises** `ValueError` if there is no conclusion.
     """

@@ -17,6 +17,7 @@ from tendsto.proof.index_set import IndexSet
 from tendsto.proof.language_models import ChatModel, TransformersPolicy
 from tendsto.proof.lean_file_session import LeanFileSession
 from tendsto.proof.lean_masking import LeanSketch, mask_lean_errors
+from tendsto.proof.lean_repair import mend_lean
 from tendsto.proof.nearest_proofs import NearestProofs
 from tendsto.proof.nearest_tactics import NearestNeighbourTactics
 from tendsto.proof.policies import MixedPolicy, PremiseTemplates, Suggestion, TacticPolicy, WholeProofPolicy
@@ -108,6 +109,7 @@ __all__ = [
     "mask_lean_errors",
     "mean_reciprocal_rank",
     "mend",
+    "mend_lean",
     "mended_text",
     "open_theorems",
     "pass_at_k",

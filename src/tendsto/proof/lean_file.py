@@ -6,6 +6,7 @@ import bisect
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import zip_longest
 from typing import Literal, NamedTuple
 
 from pygments.lexers import get_lexer_by_name
@@ -81,15 +82,19 @@ class Stated(NamedTuple):
     stop: int
 
 
-def proved_theorems(text: str) -> list[Stated]:
-    """The theorems and lemmas of a file whose proofs have no gap, in order."""
-    code = without_comments(text)
+def stated_theorems(text: str) -> list[Stated]:
+    """The theorems and lemmas of a file, in order."""
     found = []
-    for head, stop, body in _heads(code):
-        if not re.search(r"\bsorry\b", body):
-            proof = head.end() + proof_start(body)
-            found.append(Stated(head["name"], text[head.start() : proof].strip(), head.start(), proof, stop))
+    for head, stop, body in _heads(without_comments(text)):
+        proof = head.end() + proof_start(body)
+        found.append(Stated(head["name"], text[head.start() : proof].strip(), head.start(), proof, stop))
     return found
+
+
+def proved_theorems(text: str) -> list[Stated]:
+    """Those whose proofs and statements have no gap."""
+    code = without_comments(text)
+    return [it for it in stated_theorems(text) if not re.search(r"\bsorry\b", code[it.start : it.stop])]
 
 
 def without_proofs(text: str) -> str:
@@ -116,7 +121,7 @@ def _declarations(text: str, code: str) -> Iterator[OpenDeclaration]:
                 head["levels"] or "",
                 text[head.end() : stop],
                 gaps,
-                _documented(text, head.start()),
+                documented(text, head.start()),
                 head.end(),
                 stop,
             )
@@ -124,16 +129,16 @@ def _declarations(text: str, code: str) -> Iterator[OpenDeclaration]:
 
 def _heads(code: str) -> Iterator[tuple[re.Match[str], int, str]]:
     """The beginning of each theorem up to its name, where it ends, and all between."""
-    commands = list(_COMMAND.finditer(code))
-    for head in _THEOREM.finditer(code):
+    commands, heads = list(_COMMAND.finditer(code)), list(_THEOREM.finditer(code))
+    for head, other in zip_longest(heads, heads[1:]):
         following = commands[bisect.bisect_left(commands, head.end(), key=re.Match.start) :]
         # A proof stands further to the right than the command that it belongs to.
         ends = (it.start() for it in following if len(it["indent"]) <= len(head["indent"]))
-        body = code[head.end() : next(ends, len(code))].rstrip()
+        body = code[head.end() : min(next(ends, len(code)), other.start() if other else len(code))].rstrip()
         yield head, head.end() + len(body), body
 
 
-def _documented(text: str, start: int) -> int:
+def documented(text: str, start: int) -> int:
     """Where the documentation of what begins at `start` begins; without any, `start`."""
     found = max(0, text.rfind("/--", 0, start))
     return found if _DOCUMENTATION.fullmatch(text, found, start) else start

@@ -24,6 +24,9 @@ HEARTBEATS = 40_000
 ADDRESS_SPACE = 64 * 2**30
 """In bytes; Lean maps all of an imported library."""
 
+TOO_MANY = "maximum number of errors"
+"""What Lean says begins so where it leaves a file, after a hundred."""
+
 _SORRY = re.compile(r"\bsorry\b")
 _GIVES_UP = re.compile(r"(?<![\w.])(?:sorry|admit|stop)(?![\w'])")
 _DECLARES = re.compile(
@@ -31,7 +34,6 @@ _DECLARES = re.compile(
     r"|namespace|section|end|universe|variable|attribute|export|import|alias|deriving)(?![\w'])"
 )
 _TIME = re.compile(r"\(deterministic\) timeout|maximum number of heartbeats|maximum recursion depth")
-_LEFT = "maximum number of errors"  # after a hundred Lean leaves a file
 _UNSOLVED = "unsolved goals\n"
 
 
@@ -85,7 +87,7 @@ def _read_once(lean: Lean, before: str, attempts: Sequence[str], seconds: float,
     last = -1
     try:
         for message in lean.messages(source, seconds=seconds, memory=memory):
-            if message.text.startswith(_LEFT):
+            if message.text.startswith(TOO_MANY):
                 last = max(last, 1)  # the first of all is read far enough to have failed
                 break
             last = bisect.bisect_right(starts, message.line) - 1

@@ -134,7 +134,7 @@ def fill_gaps(
     positive("seconds", seconds)
     started = time.monotonic()
     declaration = theorem.declaration
-    reading, found = _closed(lean, theorem.before, declaration, declaration.gaps, closers, seconds)
+    reading, found = close_gaps(lean, theorem.before, declaration, declaration.gaps, closers, seconds)
     early = [it.text for it in reading.said[0] or () if it.severity == "error"]
     if reading.before or early:
         return LeanProof("broken", reason=_shortened(reading.before or early[0]))
@@ -152,13 +152,13 @@ def fill_gaps(
         filled(theorem.attempt, dict(chosen))
         for chosen in ([(it.gap, it.written) for it in fillings], [(it.gap, it.safe) for it in fillings])
     ):
-        proof = _checked(theorem, lean, body, seconds)
+        proof = check_whole(lean, theorem.before, theorem.name, f"{theorem.statement}{body}", seconds)
         if proof.outcome == "proved":
-            return proof._replace(by=by)
+            return proof._replace(body=body, by=by)
     return proof
 
 
-def _closed(
+def close_gaps(
     lean: Lean,
     before: str,
     declaration: OpenDeclaration,
@@ -166,7 +166,13 @@ def _closed(
     closers: Sequence[str],
     seconds: float,
 ) -> tuple[Reading, dict[Gap, str]]:
-    """What Lean says of a theorem, and then of each closer in each gap; the gaps that are filled, with the first."""
+    """What Lean says of a theorem, then of each closer in each gap; and the gaps that are filled, with the first.
+
+    **Arguments**
+
+    - `before`: the file up to the theorem; `gaps`: those of it that are tried.
+    - `closers`, `seconds`: as in `fill_gaps`.
+    """
     tried = [(gap, form) for closer in closers for gap in gaps for form in forms(closer, gap.place)]
     attempts = [attempt(declaration, n, fillings) for n, fillings in enumerate([{}, *({it[0]: it[1]} for it in tried)])]
     reading = read_attempts(lean, before, attempts, seconds=seconds)
@@ -292,7 +298,7 @@ class _Search:
             ]
             if (left := deadline - time.monotonic()) <= 0:
                 break
-            _, found = _closed(self.lean, before, whole, gaps, self.closers, left)
+            _, found = close_gaps(self.lean, before, whole, gaps, self.closers, left)
             if len(found) == len(gaps):
                 body = filled(whole.body, found)
                 _, _, steps = body[gap.start : len(body) - rest].removesuffix(")").partition("\n")
@@ -323,8 +329,9 @@ def _as_suggested(text: str, information: Sequence[str]) -> str:
     return text.replace("exact?", found[0]) if found else text
 
 
-def _checked(theorem: OpenLeanTheorem, lean: Lean, body: str, seconds: float) -> LeanProof:
-    source = f"{theorem.before}{theorem.statement}{body}\n#print axioms {theorem.name}\n"
+def check_whole(lean: Lean, before: str, name: str, text: str, seconds: float) -> LeanProof:
+    """What Lean says of a theorem with its proof, `text`, read where it stands in a fresh process."""
+    source = f"{before}{text}\n#print axioms {name}\n"
     outcome, said = lean.read(source, seconds=seconds, memory=ADDRESS_SPACE)
     if outcome != "accepted":
         errors = [message.text for message in said if message.severity == "error"]
@@ -334,7 +341,7 @@ def _checked(theorem: OpenLeanTheorem, lean: Lean, body: str, seconds: float) ->
         return LeanProof("open", reason="Lean does not say what the proof rests on")
     if _SORRY in axioms:
         return LeanProof("open", reason="what was found rests on a theorem that is itself left open")
-    return LeanProof("proved", body, axioms=axioms)
+    return LeanProof("proved", axioms=axioms)
 
 
 def _shortened(text: str) -> str:

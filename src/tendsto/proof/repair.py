@@ -1,9 +1,9 @@
-"""Mend the proofs of a Rocq file: what holds stays, what is broken becomes a hole, and holes are filled."""
+"""Mend the proofs of a file: what holds stays, what is broken becomes a hole, and holes are filled."""
 
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -12,6 +12,7 @@ from tendsto.assistants import Opening, Rocq, RocqSession, sentences
 from tendsto.proof.automation import Portfolio
 from tendsto.proof.filling import Filling, FillReport, fill_holes
 from tendsto.proof.hybrid import Automation
+from tendsto.proof.lean_file import stated_theorems
 from tendsto.proof.masking import Masked
 from tendsto.proof.project import Project
 from tendsto.proof.rocq_file import WrittenProof, written_proofs
@@ -52,7 +53,7 @@ def mend(
     seconds: float = 10.0,
     on_hole: Callable[[WrittenProof, Filling], None] | None = None,
 ) -> Iterator[Mended]:
-    """Mend the proofs of a file, in its order; each as it is done.
+    """Mend the proofs of a Rocq file, in its order; each as it is done.
 
     A theorem that stays open is admitted for those after it. The file is trusted but for its proofs, and is not
     changed: `mended_text` puts the results together.
@@ -86,7 +87,7 @@ def mend(
                 before += text[written.start : written.stop]
                 continue
             opening = Opening(tuple(it.text for it in sentences(before)), written.opening.statement)
-            line = text.count("\n", 0, written.start) + 1
+            line = line_of(text, written.start)
             whole = text[written.start : written.stop]
             script = f"{written.proof}\n{written.end}" if written.proof else "admit."
             made = mask_errors(script, session, opening, seconds=seconds)
@@ -102,15 +103,22 @@ def mend(
             yield done
 
 
-def mended_text(path: Path, mended: list[Mended]) -> str:
-    """The file with what came of its proofs."""
+def mended_text(path: Path, mended: Sequence[Mended]) -> str:
+    """The file, Rocq's or Lean's, with what came of its proofs."""
     text = path.read_text(encoding="utf-8")
-    by_name = {it.name: it.text for it in mended}
+    lean = path.suffix == ".lean"
+    spans = [(it.start, it.stop) for it in (stated_theorems(text) if lean else written_proofs(text))]
+    by_line = {it.line: it.text for it in mended}
     pieces, at = [], 0
-    for written in written_proofs(text):
-        pieces += [text[at : written.start], by_name.get(written.name, text[written.start : written.stop])]
-        at = written.stop
+    for start, stop in spans:
+        pieces += [text[at:start], by_line.get(line_of(text, start), text[start:stop])]
+        at = stop
     return "".join([*pieces, text[at:]])
+
+
+def line_of(text: str, position: int) -> int:
+    """The number of the line that a position is in, from 1."""
+    return text.count("\n", 0, position) + 1
 
 
 def _mended(written: WrittenProof, line: int, report: FillReport) -> Mended:
