@@ -207,6 +207,37 @@ def test_a_broken_proof_of_a_model_is_mended(lean, file):
     assert (found.outcome, found.by) == ("open", "")
 
 
+ATTEMPT = """theorem tried (p q : Prop) : Both p q → Both q p := by
+  intro h
+  constructor
+  · exact nothing
+  · sorry
+theorem tried_too_long (p q : Prop) : Both p q → Both q p := by
+  intro h
+  constructor
+  · exact h.right
+  · exact h.left
+  · sorry
+theorem unreadable (p : Nowhere p) : Eq two two := sorry
+"""
+
+
+def test_what_is_broken_in_an_attempt_becomes_a_gap(lean, file):
+    file.write_text(FILE + ATTEMPT)
+    tried, too_long, unreadable = open_theorems(file)[-3:]
+    found = fill_gaps(tried, lean, ("h.right", "h.left"), seconds=60.0)
+    assert (found.outcome, found.by, found.axioms) == ("proved", "attempt", ())
+    assert found.body.endswith("constructor\n  · exact h.right\n  · exact h.left")
+    found = fill_gaps(tried, lean, ("h.right",), policy=Fixed("exact h.left"), seconds=60.0)
+    assert (found.outcome, found.by) == ("proved", "search")
+    assert fill_gaps(tried, lean, ("h.right",), seconds=60.0).outcome == "open"
+    found = fill_gaps(too_long, lean, (), seconds=60.0)
+    assert (found.outcome, found.by) == ("proved", "attempt"), found
+    assert found.body.endswith("  · exact h.left")
+    assert fill_gaps(unreadable, lean, (), seconds=60.0).outcome == "broken"
+    assert tried.closed(file.read_text(), "BODY").count("BODY") == 1
+
+
 def test_what_is_too_much_of_a_proof_is_left_out(lean, file):
     model = Model("intro h\nconstructor\n· exact h.right\n· exact h.left\n· exact h.left")
     found = swap(lean, file, model, Fixed("skip"))

@@ -12,12 +12,13 @@ from typing import NamedTuple
 from tendsto.assistants import Lean
 from tendsto.assistants.checking import REASON
 from tendsto.assistants.lean import Message
-from tendsto.proof.lean_file import OpenDeclaration, without_comments
+from tendsto.proof.lean_file import OpenDeclaration, open_declarations, stated_theorems, without_comments
 from tendsto.proof.lean_file_session import attempt, failure, indentation, proof_in, read_attempts, refusal
 from tendsto.proof.masking import Masked
 from tendsto.proof.sketch import Unusable
 from tendsto.validation import positive
 
+_BY = re.compile(r":=\s*by\b[ \t]*")
 _SORRY = re.compile(r"\bsorry\b")
 _HOLE = re.compile(r"\s*(?:by\s+)?sorry\s*\Z")
 _CASE = re.compile(r"\||(?:case|next)\b")
@@ -104,6 +105,40 @@ def mask_lean_errors(
                 errors = (it for it in said if it.severity == "error")
                 draft.mask([it._replace(line=it.line - first, column=it.column - indented) for it in errors])
     return [draft.result or Unusable("out of time") for draft in drafts]
+
+
+def mask_theorem(lean: Lean, before: str, text: str, *, seconds: float = 60.0) -> tuple[str, LeanSketch] | Unusable:
+    """A theorem with a sketch of its proof in the proof's place, and the sketch; what holds as it is stays as it is.
+
+    **Arguments**
+
+    - `before`: the file up to the theorem; `text`: the theorem. A proof that is a term becomes one gap.
+    - `seconds`: as in `mask_lean_errors`.
+
+    **Returns** why there is no sketch, as `mask_lean_errors` does, or if the text is no theorem.
+
+    **Raises** as `mask_lean_errors` does.
+    """
+    stated = stated_theorems(text)
+    found = open_declarations(f"{text[: stated[0].proof].rstrip()} := sorry") if stated else ()
+    if not found:
+        return Unusable("its statement cannot be read")
+    head, proof = text[: stated[0].proof].rstrip(), text[stated[0].proof :]
+    begins = _BY.match(proof)
+    if begins is None:
+        masked = Masked(proof.strip(), "error", "it is a term, of which no part is kept")
+        sketch: LeanSketch | Unusable = LeanSketch("sorry", (masked,), 0)
+    else:
+        # What follows `by` on its line stands in the column of the lines below it.
+        column = len(text[: stated[0].proof + begins.end()].rpartition("\n")[2])
+        tactics = f"{' ' * column}{proof[begins.end() :]}"
+        (sketch,) = mask_lean_errors(lean, before, found[0], [tactics], seconds=seconds)
+    if isinstance(sketch, Unusable):
+        return sketch
+    if not sketch.masked and sketch.passes == 1:
+        return text, sketch
+    indent = " " * (len(head) - len(head.lstrip()) + 2)
+    return f"{head} := by\n{textwrap.indent(sketch.text, indent)}", sketch
 
 
 @dataclass

@@ -6,7 +6,7 @@ import re
 import textwrap
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, NamedTuple
 
 from tendsto.assistants import Lean, State
@@ -29,7 +29,7 @@ from tendsto.proof.lean_file_session import (
     proof_in,
     read_attempts,
 )
-from tendsto.proof.lean_masking import LeanSketch, mask_lean_errors
+from tendsto.proof.lean_masking import LeanSketch, mask_lean_errors, mask_theorem
 from tendsto.proof.policies import (
     MixedPolicy,
     PolicyUnavailable,
@@ -40,6 +40,7 @@ from tendsto.proof.policies import (
 )
 from tendsto.proof.project import OpenLeanTheorem
 from tendsto.proof.search import BestFirstProver, PremiseSelector
+from tendsto.proof.sketch import Unusable
 from tendsto.proof.surroundings import known_tactics, ranked_premises
 from tendsto.validation import positive
 
@@ -97,7 +98,8 @@ class LeanProof(NamedTuple):
 
     - `outcome`: `proved`; `open`; or `broken`: Lean does not accept the file before it, or its statement.
     - `body`: what is to follow its name; `axioms`: what it rests on; `reason`: why it is not proved.
-    - `by`: what filled its gaps, the last in this order: `automation`, `model` (a whole proof), `search`.
+    - `by`: what filled its gaps, the last in this order: `automation`, `attempt` (the same, where the proof was broken
+      and is masked), `model` (a whole proof), `search`.
     """
 
     outcome: Literal["proved", "open", "broken"]
@@ -119,6 +121,8 @@ def fill_gaps(
 ) -> LeanProof:
     """Fill the gaps of a theorem, each on its own, and have Lean read the result where it stands, in a fresh process.
 
+    Where the proof is broken, what is broken becomes a gap first (`mask_theorem`).
+
     The file is the user's own and is not refused any word; so are the closers. What is proved was accepted by Lean's
     kernel and rests on no `sorry`, its own or another theorem's.
 
@@ -136,8 +140,10 @@ def fill_gaps(
     declaration = theorem.declaration
     reading, found = close_gaps(lean, theorem.before, declaration, declaration.gaps, closers, seconds)
     early = [it.text for it in reading.said[0] or () if it.severity == "error"]
-    if reading.before or early:
-        return LeanProof("broken", reason=_shortened(reading.before or early[0]))
+    if reading.before:
+        return LeanProof("broken", reason=_shortened(reading.before))
+    if early:
+        return _attempted(theorem, lean, closers, policy, premises, model, started + seconds, early[0])
     late = f", {reading.end} after {time.monotonic() - started:.0f} s" if reading.end else ""
     fillings = [_Filling(gap, "automation", text, text) for gap, text in found.items()]
     reason = ""
@@ -156,6 +162,36 @@ def fill_gaps(
         if proof.outcome == "proved":
             return proof._replace(body=body, by=by)
     return proof
+
+
+def _attempted(
+    theorem: OpenLeanTheorem,
+    lean: Lean,
+    closers: Sequence[str],
+    policy: TacticPolicy | None,
+    premises: PremiseSelector | None,
+    model: TacticPolicy | None,
+    deadline: float,
+    fault: str,
+) -> LeanProof:
+    """Fill the gaps of a theorem whose proof is broken, once what is broken in it is a gap as well."""
+    text = f"{theorem.statement}{theorem.attempt}"
+    if (left := deadline - time.monotonic()) <= 0:
+        return LeanProof("broken", reason=_shortened(fault))
+    sketched = mask_theorem(lean, theorem.before, text, seconds=left)
+    if isinstance(sketched, Unusable):
+        return LeanProof("broken", reason=_shortened(fault))
+    body = sketched[0].removeprefix(theorem.statement)
+    if (left := deadline - time.monotonic()) <= 0:
+        return LeanProof("open", reason="out of time after its proof was masked")
+    if declared := open_declarations(sketched[0]):
+        masked = replace(theorem, attempt=body, declaration=declared[0])
+        proof = fill_gaps(masked, lean, closers, policy=policy, premises=premises, model=model, seconds=left)
+    else:
+        proof = check_whole(lean, theorem.before, theorem.name, sketched[0], left)._replace(body=body)
+    if proof.outcome == "broken":
+        return proof._replace(reason=_shortened(fault))
+    return proof._replace(by="attempt") if proof.by in ("", "automation") and proof.outcome == "proved" else proof
 
 
 def close_gaps(

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import re
-import textwrap
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -14,15 +12,13 @@ from tendsto.assistants import Lean
 from tendsto.proof.filling import Filling
 from tendsto.proof.lean_file import Gap, OpenDeclaration, Stated, documented, filled, open_declarations, stated_theorems
 from tendsto.proof.lean_file_session import ADDRESS_SPACE, TOO_MANY
-from tendsto.proof.lean_masking import LeanSketch, mask_lean_errors
+from tendsto.proof.lean_masking import mask_theorem
 from tendsto.proof.lean_proving import LEAN_CLOSERS, check_whole, close_gaps
 from tendsto.proof.masking import Masked
 from tendsto.proof.project import lean_around
 from tendsto.proof.repair import Mended, line_of
 from tendsto.proof.sketch import Hole, Unusable
 from tendsto.validation import positive
-
-_BY = re.compile(r":=\s*by\b[ \t]*")
 
 
 def mend_lean(
@@ -96,14 +92,11 @@ class _Work:
         whole = self.text[self.stated.start : self.stated.stop]
         masked: tuple[Masked, ...] = ()
         if broken:
-            head = self.text[self.stated.start : self.stated.proof].rstrip()
-            sketch = self._sketch(head)
-            if isinstance(sketch, Unusable):
-                return self._done("skipped", whole, reason=sketch.reason)
-            if sketch.masked or sketch.passes > 1:
-                indent = " " * (len(head) - len(head.lstrip()) + 2)
-                whole = f"{head} := by\n{textwrap.indent(sketch.text, indent)}"
-                masked = sketch.masked
+            sketched = mask_theorem(self.lean, self.before, whole, seconds=self.seconds)
+            if isinstance(sketched, Unusable):
+                return self._done("skipped", whole, reason=sketched.reason)
+            whole, sketch = sketched
+            masked = sketch.masked
         found = open_declarations(whole)
         if not found:
             return self._checked(whole, masked) if masked else self._done("holds", whole)
@@ -118,21 +111,6 @@ class _Work:
         if len(closed) < len(declaration.gaps):
             return self._done("open", whole, masked, fillings)
         return self._checked(whole, masked, fillings)
-
-    def _sketch(self, head: str) -> LeanSketch | Unusable:
-        found = open_declarations(f"{head} := sorry")
-        if not found:
-            return Unusable("its statement cannot be read")
-        proof = self.text[self.stated.proof : self.stated.stop]
-        begins = _BY.match(proof)
-        if begins is None:
-            return LeanSketch(
-                "sorry", (Masked(proof, "error", "no proof by tactics, of which parts could be kept"),), 0
-            )
-        # What follows `by` on its line stands in the column of the lines below it.
-        column = len(self.text[: self.stated.proof + begins.end()].rpartition("\n")[2])
-        tactics = f"{' ' * column}{proof[begins.end() :]}"
-        return mask_lean_errors(self.lean, self.before, found[0], [tactics], seconds=self.seconds)[0]
 
     def _checked(self, whole: str, masked: tuple[Masked, ...], fillings: tuple[Filling, ...] = ()) -> Mended:
         proof = check_whole(self.lean, self.before, self.stated.name, whole, self.seconds)

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from tendsto.assistants import Lean
 from tendsto.proof.lake import lake_options, lake_project
-from tendsto.proof.lean_file import OpenDeclaration, open_declarations
+from tendsto.proof.lean_file import OpenDeclaration, open_declarations, proof_start, without_comments
 from tendsto.proof.rocq_file import written_proofs
 
 
@@ -60,8 +60,8 @@ class OpenLeanTheorem(OpenTheorem):
 
     **Arguments**
 
-    - `before`: the file up to the theorem; `statement`: the theorem up to its name; `attempt`: all that follows the
-      name, gaps included, between `start` and `end`.
+    - `statement`: the theorem up to its name; `attempt`: all that follows the name, gaps included, between `start` and
+      `end`.
     - `declaration`: its parts.
     """
 
@@ -71,7 +71,8 @@ class OpenLeanTheorem(OpenTheorem):
         """As `OpenTheorem.closed`; `proof` is what follows the name, and there are no imports."""
         if imports:
             raise ValueError("imports: a Lean file has them at its beginning")
-        if text[: self.end] != f"{self.before}{self.statement}{self.attempt}":
+        stated = text[: self.start].endswith(self.statement)
+        if not stated or text[self.start : self.end] != self.attempt:
             raise self._changed()
         return f"{text[: self.start]}{proof}{text[self.end :]}"
 
@@ -167,9 +168,14 @@ def _of_file(path: Path) -> Iterator[OpenTheorem]:
 
 
 def _of_lean(path: Path, text: str) -> Iterator[OpenTheorem]:
+    code = without_comments(text)
+    before, done = "", 0
     for it in open_declarations(text):
-        before, statement = text[: it.start], text[it.start : it.body_start]
+        before += text[done : it.start]
+        statement = text[it.start : it.body_start]
         yield OpenLeanTheorem(path, it.name, before, statement, it.body, it.body_start, it.stop, it)
+        proof = it.body_start + proof_start(code[it.body_start : it.stop])
+        before, done = f"{before}{text[it.start : proof].rstrip()} := sorry", it.stop
 
 
 def _of_rocq(path: Path, text: str) -> Iterator[OpenTheorem]:
