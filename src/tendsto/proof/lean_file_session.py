@@ -21,6 +21,9 @@ from tendsto.validation import integer, positive
 HEARTBEATS = 40_000
 """Lean's own measure of what one attempt may cost, a fifth of its default; a second or a few."""
 
+WHOLE_PROOF = 200_000
+"""The same where a whole proof is read that a person or a model wrote: Lean's default."""
+
 ADDRESS_SPACE = 64 * 2**30
 """In bytes; Lean maps all of an imported library."""
 

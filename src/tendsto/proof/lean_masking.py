@@ -13,7 +13,15 @@ from tendsto.assistants import Lean
 from tendsto.assistants.checking import REASON
 from tendsto.assistants.lean import Message
 from tendsto.proof.lean_file import OpenDeclaration, open_declarations, stated_theorems, without_comments
-from tendsto.proof.lean_file_session import attempt, failure, indentation, proof_in, read_attempts, refusal
+from tendsto.proof.lean_file_session import (
+    WHOLE_PROOF,
+    attempt,
+    failure,
+    indentation,
+    proof_in,
+    read_attempts,
+    refusal,
+)
 from tendsto.proof.masking import Masked
 from tendsto.proof.sketch import Unusable
 from tendsto.validation import positive
@@ -95,7 +103,7 @@ def mask_lean_errors(
         if left <= 0:
             break
         texts = [
-            attempt(declaration, number, {gap: proof_in(declaration, gap, [draft.text])})
+            attempt(declaration, number, {gap: proof_in(declaration, gap, [draft.text])}, WHOLE_PROOF)
             for number, draft in enumerate(waiting)
         ]
         reading = read_attempts(lean, before, texts, seconds=left)

@@ -23,9 +23,12 @@ from tendsto.proof.lean_file import (
 )
 from tendsto.proof.lean_file_session import (
     ADDRESS_SPACE,
+    HEARTBEATS,
+    WHOLE_PROOF,
     LeanFileSession,
     Reading,
     attempt,
+    failure,
     proof_in,
     read_attempts,
 )
@@ -138,7 +141,9 @@ def fill_gaps(
     positive("seconds", seconds)
     started = time.monotonic()
     declaration = theorem.declaration
-    reading, found = close_gaps(lean, theorem.before, declaration, declaration.gaps, closers, seconds)
+    reading, found, heartbeats = close_gaps(
+        lean, theorem.before, declaration, declaration.gaps, closers, seconds=seconds
+    )
     early = [it.text for it in reading.said[0] or () if it.severity == "error"]
     if reading.before:
         return LeanProof("broken", reason=_shortened(reading.before))
@@ -148,7 +153,8 @@ def fill_gaps(
     fillings = [_Filling(gap, "automation", text, text) for gap, text in found.items()]
     reason = ""
     if len(found) < len(declaration.gaps) and policy is not None:
-        search = _Search(theorem, lean, closers, policy, premises, model, started + seconds)
+        session = LeanFileSession(lean, heartbeats)
+        search = _Search(theorem, session, closers, policy, premises, model, started + seconds)
         reason = search.fill(fillings)
     if left := len(declaration.gaps) - len(fillings):
         tried_all = f"nothing that was tried fills {left} of {len(declaration.gaps)} gaps{late}"
@@ -194,31 +200,53 @@ def _attempted(
     return proof._replace(by="attempt") if proof.by in ("", "automation") and proof.outcome == "proved" else proof
 
 
+class Closing(NamedTuple):
+    """What Lean says of a theorem, then of each closer in each gap.
+
+    **Arguments**
+
+    - `reading`: first of the theorem as it is; `found`: the gaps that are filled, with the first that does.
+    - `heartbeats`: what an attempt could cost.
+    """
+
+    reading: Reading
+    found: dict[Gap, str]
+    heartbeats: int
+
+
 def close_gaps(
     lean: Lean,
     before: str,
     declaration: OpenDeclaration,
     gaps: Sequence[Gap],
     closers: Sequence[str],
+    *,
     seconds: float,
-) -> tuple[Reading, dict[Gap, str]]:
-    """What Lean says of a theorem, then of each closer in each gap; and the gaps that are filled, with the first.
+    heartbeats: int = HEARTBEATS,
+) -> Closing:
+    """Try closers in gaps of a theorem; if it takes Lean too long as it is, once more with Lean's own limit.
 
     **Arguments**
 
     - `before`: the file up to the theorem; `gaps`: those of it that are tried.
     - `closers`, `seconds`: as in `fill_gaps`.
+    - `heartbeats`: what an attempt may cost, as Lean counts.
     """
+    deadline = time.monotonic() + seconds
     tried = [(gap, form) for closer in closers for gap in gaps for form in forms(closer, gap.place)]
-    attempts = [attempt(declaration, n, fillings) for n, fillings in enumerate([{}, *({it[0]: it[1]} for it in tried)])]
+    fillings = [{}, *({gap: form} for gap, form in tried)]
+    attempts = [attempt(declaration, n, filling, heartbeats) for n, filling in enumerate(fillings)]
     reading = read_attempts(lean, before, attempts, seconds=seconds)
+    slow = any(failure(it.text).kind == "timed out" for it in reading.said[0] or () if it.severity == "error")
+    if slow and heartbeats < WHOLE_PROOF and (left := deadline - time.monotonic()) > 0:
+        return close_gaps(lean, before, declaration, gaps, closers, seconds=left, heartbeats=WHOLE_PROOF)
     found: dict[Gap, str] = {}
     for (gap, form), said in zip(tried, reading.said[1:], strict=True):
         texts = [it.text for it in said or ()]
         failed = any(it.severity == "error" for it in said or ())
         if gap not in found and not failed and any(listed_axioms(text) is not None for text in texts):
             found[gap] = _as_suggested(form, texts)
-    return reading, found
+    return Closing(reading, found, heartbeats)
 
 
 class _Filling(NamedTuple):
@@ -235,7 +263,7 @@ class _Search:
     """A search for what automation leaves open."""
 
     theorem: OpenLeanTheorem
-    lean: Lean
+    session: LeanFileSession
     closers: Sequence[str]
     policy: TacticPolicy
     premises: PremiseSelector | None
@@ -273,22 +301,22 @@ class _Search:
                 left = deadline - time.monotonic()
                 if left <= 0:
                     return None
-                start = LeanFileSession(self.lean).start(before, statement, seconds=left)
+                start = self.session.start(before, statement, seconds=left)
                 if isinstance(start, State):
                     return start, Gap(gap.start, place)
         return None
 
     def _find(self, start: State, deadline: float) -> tuple[str, tuple[str, ...], str]:
         """What found a proof of a state, its tactics, and what to say if there are none."""
-        session, reason = LeanFileSession(self.lean), ""
         model: object = self.model
+        reason = ""
         if isinstance(model, WholeProofPolicy):
             try:
                 proposed = list(dict.fromkeys(model.propose(start.opening, CANDIDATES, 1.0)))
             except PolicyUnavailable as error:
                 self.model, proposed, reason = None, [], f"model: {error}"
             left = deadline - time.monotonic()
-            states = session.run_all(start, proposed, seconds=left) if left > 0 else []
+            states = self.session.run_all(start, proposed, seconds=left) if left > 0 else []
             for proof, state in zip(proposed, states, strict=False):
                 if isinstance(state, State) and state.finished:
                     return "model", (proof,), ""
@@ -299,7 +327,7 @@ class _Search:
         if left <= 0:
             return "", (), reason
         prover = BestFirstProver(
-            session,
+            self.session,
             policy,
             self.premises,
             num_tactics=TACTICS,
@@ -317,7 +345,7 @@ class _Search:
         (before,) = start.opening.before
         declaration = open_declarations(start.opening.statement)[0]
         gap = declaration.gaps[0]
-        masked = mask_lean_errors(self.lean, before, declaration, proofs, seconds=seconds)
+        masked = mask_lean_errors(self.session.lean, before, declaration, proofs, seconds=seconds)
         sketches = {it.text: it for it in masked if isinstance(it, LeanSketch)}
         for sketch in sorted(sketches.values(), key=lambda it: it.holes):
             if not sketch.holes:
@@ -334,9 +362,9 @@ class _Search:
             ]
             if (left := deadline - time.monotonic()) <= 0:
                 break
-            _, found = close_gaps(self.lean, before, whole, gaps, self.closers, left)
-            if len(found) == len(gaps):
-                body = filled(whole.body, found)
+            closing = close_gaps(self.session.lean, before, whole, gaps, self.closers, seconds=left)
+            if len(closing.found) == len(gaps):
+                body = filled(whole.body, closing.found)
                 _, _, steps = body[gap.start : len(body) - rest].removesuffix(")").partition("\n")
                 return textwrap.dedent(steps).rstrip()
         return ""

@@ -102,7 +102,7 @@ class _Work:
             return self._checked(whole, masked) if masked else self._done("holds", whole)
         (declaration,) = found
         left = max(deadline - time.monotonic(), 1.0)
-        _, closed = close_gaps(self.lean, self.before, declaration, declaration.gaps, self.closers, left)
+        closed = close_gaps(self.lean, self.before, declaration, declaration.gaps, self.closers, seconds=left).found
         fillings = tuple(_filling(declaration, n, closed.get(gap, "")) for n, gap in enumerate(declaration.gaps))
         for filling in fillings:
             if on_hole is not None:
