@@ -128,12 +128,13 @@ def test_what_rests_on_a_gap_is_not_proved(project, file):
 def test_after_a_hundred_errors_nothing_is_taken_to_hold(project, file):
     wrong = "".join(f"theorem w{n} (p : Prop) (a : p) : p := nothing\n" for n in range(101))
     last = "theorem last (p : Prop) (a : p) : p := by\n  exact nothing\n"
-    last += last.replace("last", "fine").replace("nothing", "a")
+    last += last.replace("last", "fine").replace("  exact nothing", " exact a")
     file.write_text(f"prelude\nimport Base\n{wrong}{last}")
     (done,) = mend_lean(file, theorem="last", lean=lean(project), closers=("a",))
     assert done.outcome == "proved"
     (fine,) = mend_lean(file, theorem="fine", lean=lean(project), closers=("a",))
     assert fine.outcome == "holds"
+    assert mended_text(file, [fine]) == file.read_text()
 
 
 def test_the_command_mends_a_lean_file(file, tmp_path):

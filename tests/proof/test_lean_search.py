@@ -207,6 +207,25 @@ def test_a_broken_proof_of_a_model_is_mended(lean, file):
     assert (found.outcome, found.by) == ("open", "")
 
 
+def test_the_proof_that_holds_best_is_mended_first_and_every_gap_alone(lean, file):
+    file.write_text(
+        f"{FILE}theorem twice (p q : Prop) : Both (Both p q → Both q p) (Both p q → Both q p) :=\n"
+        "  Both.both (sorry) (sorry)\n"
+    )
+    worse, better = "intro h\nconstructor", "intro h\nconstructor\n· exact nothing\n· exact h.left"
+    found = fill_gaps(
+        open_theorems(file)[-1],
+        lean,
+        ("h.right", "h.left"),
+        policy=Fixed("skip"),
+        model=Model(worse, better),
+        seconds=60.0,
+    )
+    assert (found.outcome, found.by) == ("proved", "model"), found
+    assert found.body.count("exact h.right") == 2
+    assert found.body.count("· exact h.left") == 2
+
+
 ATTEMPT = """theorem tried (p q : Prop) : Both p q → Both q p := by
   intro h
   constructor
