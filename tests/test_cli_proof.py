@@ -59,6 +59,17 @@ def test_a_corpus_of_rocq_is_built_with_its_states(tmp_path):
     assert "user.cut does not run again" in again.stderr
 
 
+def test_out_of_time_it_is_said_how_to_go_on(tmp_path, monkeypatch):
+    def late(*locations, **options):
+        raise TimeoutError("user.v: Rocq ran out of time")
+
+    monkeypatch.setattr(Corpus, "from_sources", late)
+    for states, message in ((["--states"], "; with more --seconds it goes on from there\n"), ([], "\n")):
+        result = tendsto("corpus", "build", rocq_project.write(tmp_path), "--out", tmp_path / "corpus", *states)
+        assert result.exit_code == 2
+        assert result.stderr == f"tendsto: user.v: Rocq ran out of time{message}"
+
+
 def test_a_corpus_is_counted(built):
     counts = json.loads(tendsto("corpus", "stats", built[0] / "corpus", "--json").stdout)
     assert counts["kinds"] == {"theorem": 4, "constructor": 2, "inductive": 1, "definition": 1}

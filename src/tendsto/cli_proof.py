@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from tendsto.cli_options import AsJson, Workers, clear_failures, cores
+from tendsto.cli_options import AsJson, Workers, clear_failures, cores, stop
 
 if TYPE_CHECKING:
     from tendsto.proof import Corpus, ScoringRetriever, Theorem
@@ -78,10 +78,13 @@ def build(
         common: dict[str, Any] = {"seconds": seconds, "memory": int(memory * 2**30), "on_file": tell}
         if states:
             common |= {"store": out / "states", "workers": workers or cores()}
-        if lean:
-            found = Corpus.from_lean(*paths, lean=lean_around(paths[0] / "any") if states else None, **common)
-        else:
-            found = Corpus.from_sources(*paths, states=states, on_failure=tell_failure, **common)
+        try:
+            if lean:
+                found = Corpus.from_lean(*paths, lean=lean_around(paths[0] / "any") if states else None, **common)
+            else:
+                found = Corpus.from_sources(*paths, states=states, on_failure=tell_failure, **common)
+        except TimeoutError as error:
+            stop(f"{error}; with more --seconds it goes on from there" if states else str(error))
         typer.echo(f"read {len(found.files)} files in {time.perf_counter() - started:.1f} s", err=True)
         if stopped:
             typer.echo(f"{stopped.total()} proofs have goals only up to where they stop", err=True)

@@ -14,7 +14,7 @@ from tendsto import cli_sketch
 from tendsto.assistants import RocqSession
 from tendsto.papers.hybridprover import kernel_of
 from tendsto.proof import repair
-from tendsto.proof.repair import mend, mended_text
+from tendsto.proof.repair import Mended, mend, mended_text
 from tendsto.proof.rocq_file import written_proofs
 
 pytestmark = pytest.mark.skipif(shutil.which("coqtop") is None, reason="needs Rocq: apt install coq")
@@ -120,6 +120,15 @@ def test_a_whole_proof_that_is_admitted_is_proved_and_one_alone_rests_on_those_b
     assert whole.text.endswith("reflexivity.\nQed.")
     (alone,) = mend(file, theorem="rests", automation=Tries("exact whole."))
     assert alone.outcome == "proved"
+
+
+def test_theorems_are_told_apart_by_name_and_line(tmp_path):
+    file = tmp_path / "File.v"
+    file.write_text("Lemma a : 1 = 1. Proof. foo. Qed. Lemma b : 2 = 2. Proof. foo. Qed.\n")
+    assert mended_text(file, [Mended("b", 1, "proved", "B"), Mended("a", 1, "proved", "A")]) == "A B\n"
+    file = tmp_path / "File.lean"
+    file.write_text("theorem t : P := a\nnamespace N\ntheorem t : P := b\nend N\n")
+    assert mended_text(file, [Mended("t", 3, "proved", "B")]) == "theorem t : P := a\nnamespace N\nB\nend N\n"
 
 
 def test_one_theorem_alone(file):

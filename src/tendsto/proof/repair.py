@@ -106,13 +106,12 @@ def mend(
 def mended_text(path: Path, mended: Sequence[Mended]) -> str:
     """The file, Rocq's or Lean's, with what came of its proofs."""
     text = path.read_text(encoding="utf-8")
-    lean = path.suffix == ".lean"
-    spans = [(it.start, it.stop) for it in (stated_theorems(text) if lean else written_proofs(text))]
-    by_line = {it.line: it.text for it in mended}
+    found = stated_theorems(text) if path.suffix == ".lean" else written_proofs(text)
+    known = {(it.name, it.line): it.text for it in mended}
     pieces, at = [], 0
-    for start, stop in spans:
-        pieces += [text[at:start], by_line.get(line_of(text, start), text[start:stop])]
-        at = stop
+    for it in found:
+        pieces += [text[at : it.start], known.get((it.name, line_of(text, it.start)), text[it.start : it.stop])]
+        at = it.stop
     return "".join([*pieces, text[at:]])
 
 
