@@ -209,6 +209,25 @@ def test_a_process_that_dies_is_replaced(session):
     assert run(session, state, "lia.", "exact I.").finished
 
 
+def test_a_process_whose_answers_do_not_fit_is_replaced(session, monkeypatch):
+    state = run(session, begin(session), "split.")
+    process, exchange, confused = session._process.pid, RocqSession._exchange, [session._process.pid]
+
+    def with_another_reader(self, text, end, seconds):
+        """As where a second toplevel, a prover's fork that was interrupted, reads from the same pipe."""
+        heard = exchange(self, text, end, seconds)
+        return heard + b"<prompt>Coq < 1 || 0 < </prompt>" if self._process.pid in confused or not confused else heard
+
+    monkeypatch.setattr(RocqSession, "_exchange", with_another_reader)
+    assert run(session, state, "lia.", "exact I.").finished
+    assert session._process.pid != process
+    confused.clear()
+    for answer in (session.run(state, "lia."), session.start(BEFORE, STATEMENT)):
+        assert answer == Failure("error", "Rocq does not read this as one sentence")
+    monkeypatch.undo()
+    assert run(session, state, "lia.", "exact I.").finished
+
+
 def test_too_little_memory_is_a_crash():
     trees = """
         Inductive tree := leaf | node (l r : tree).

@@ -77,6 +77,13 @@ class _Unusable(Exception):
         self.failure = failure
 
 
+class _Confused(Exception):
+    """There are more or fewer answers than questions.
+
+    What a prover of `hammer` forks and an interrupt then reaches may go on as a second toplevel on the same pipes.
+    """
+
+
 class _Interrupted(Exception):
     """The process was asked to stop and did."""
 
@@ -179,7 +186,7 @@ class RocqSession:
             return Failure("refused", reason)
         return self._reach(state, tactic, seconds)
 
-    def _reach(self, state: State, tactic: str | None, seconds: float) -> State | Failure:
+    def _reach(self, state: State, tactic: str | None, seconds: float, *, once_more: bool = True) -> State | Failure:
         opening, path = state.opening, state.path
         within = f"no answer within {seconds:g} s"
         try:
@@ -195,6 +202,11 @@ class RocqSession:
             return replace(after, messages=answer.text[:MESSAGES]) if isinstance(after, State) else after
         except _Unusable as failure:
             return failure.failure
+        except _Confused:
+            self.close()
+            if once_more:
+                return self._reach(state, tactic, seconds, once_more=False)
+            return Failure("error", "Rocq does not read this as one sentence")
         except _Interrupted:
             return Failure("timed out", within)
         except _Killed:
@@ -274,8 +286,7 @@ class RocqSession:
             end = prompt.end()
         self._at = answers[-1].number if answers else self._at
         if len(answers) != len(spoken):
-            self._at = 0
-            raise _Unusable(Failure("error", "Rocq does not read this as one sentence"))
+            raise _Confused
         for sentence, answer in zip(spoken, answers, strict=True):
             if sentence.startswith("BackTo ") and answer.number != int(sentence[7:-1]):
                 raise _Died(f"it does not go back to an earlier state: {answer.text[:200]}")
