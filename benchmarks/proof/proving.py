@@ -348,7 +348,8 @@ def markdown(every: Sequence[Task]) -> str:
             else:
                 others.append(name)
     head = [f"| theorem | {' | '.join(every[0].provers)} |", f"| --- |{' :-: |' * len(every[0].provers)}"]
-    return "\n".join([*head, *rows, "", "Not attempted yet:", "", "```text", *others, "```"])
+    left = ["", "Not attempted yet:", "", "```text", *others, "```"] if others else []
+    return "\n".join([*head, *rows, *left])
 
 
 def main() -> None:
