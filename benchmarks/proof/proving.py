@@ -335,6 +335,18 @@ def table(every: Sequence[Task]) -> Table:
     return found
 
 
+def compared(every: Sequence[Task], one: str, other: str) -> str:
+    """How many theorems one prover proves and another does not, and the other way round."""
+    proved: dict[str, set[tuple[Path, int]]] = {one: set(), other: set()}
+    for task in every:
+        for prover in proved:
+            files = {place(task, prover, it, load(task.corpus).theorems[it].full_name): it for it in task.numbers}
+            found = (it for it in files if it.exists() and json.loads(it.read_bytes())["proved"])
+            proved[prover] |= {(task.corpus, files[it]) for it in found}
+    more, fewer = len(proved[one] - proved[other]), len(proved[other] - proved[one])
+    return f"{one} proves {more} that {other} does not, and misses {fewer}"
+
+
 def markdown(every: Sequence[Task]) -> str:
     """Which provers prove each theorem that all of them have attempted, and the names of the others."""
     rows, others = [], []
@@ -383,6 +395,9 @@ def main() -> None:
     if arguments.record:
         pack(arguments.record, arguments.out)
     Console().print(table(every))
+    for one, other in (("neighbours", "hammer"), ("retrieved", "random")):
+        if {one, other} <= set(arguments.provers):
+            print(compared(every, one, other))
 
 
 def build_all(out: Path) -> None:

@@ -313,6 +313,9 @@ def test_what_was_read_is_kept(copy, lean, tmp_path):
     basic.write_text(basic.read_text() + "-- another text\n")
     Corpus.from_lean(copy, lean=lean, store=tmp_path / "states", on_file=told.append)
     assert sorted(it.name for it in told[3:]) == ["Basic.lean", "Use.lean"]
+    other = replace(lean, options=("pp.all=true",))
+    Corpus.from_lean(copy, lean=other, store=tmp_path / "states", on_file=told.append)
+    assert len(told) == 7
 
 
 def test_what_cannot_be_read(tmp_path, lean, copy):

@@ -164,6 +164,8 @@ def test_files_that_cannot_be_run_again(compiled, tmp_path):
         replay_corpus(corpus, compiled, seconds=1e-3)
     with pytest.raises(TimeoutError, match=r"\.v: Rocq ran out of time"):
         replay_corpus(corpus, compiled, seconds=1e-3, workers=2)
+    with pytest.raises(ValueError, match=r"files: must say where user\.v lies"):
+        replay_corpus(corpus, {"base.v": compiled["base.v"]})
     (tmp_path / "base.vo").unlink()
     with pytest.raises(ValueError, match=r"user\.v: none of its proofs runs again: .*[Cc]annot find"):
         replay_corpus(corpus, compiled, store=tmp_path / "states")

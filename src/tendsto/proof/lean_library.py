@@ -91,7 +91,7 @@ def read(
         options = {it.name: (*lake_options(it.source), OPTION) for it in own}
         texts = {name: f"{options.get(name)}{module.text}".encode() for name, module in modules.items()}
         imports = {name: [it for it in module.imports if it in modules] for name, module in modules.items()}
-        keys = digests(texts, imports, besides=lean.version())
+        keys = digests(texts, imports, besides=f"{lean.version()} {lean.options}")
         deadline = time.monotonic() + seconds
         runs = [
             FileRun(

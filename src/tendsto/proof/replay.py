@@ -154,11 +154,13 @@ def replay_corpus(
     - `on_failure`: called with a theorem whose proof does not run again to its end, and why. Its tactics have goals as
       far as it went.
 
-    **Raises** `OSError` for a file that cannot be read, `ValueError` for one that is not the corpus's, or of which no
-    proof runs (what it imports has not been compiled); `TimeoutError`; `RuntimeError` for a worker that dies;
+    **Raises** `OSError` for a file that cannot be read, `ValueError` for one that is missing or not the corpus's, or of
+    which no proof runs (what it imports has not been compiled); `TimeoutError`; `RuntimeError` for a worker that dies;
     `NotInstalled`.
     """
     positive("seconds", seconds)
+    if missing := {it.path for it in corpus.files} - files.keys():
+        raise ValueError(f"files: must say where {min(missing)} lies")
     deadline = time.monotonic() + seconds
     texts = {path: located.source.read_bytes() for path, located in files.items()}
     keys = digests(texts, {it.path: it.imports for it in corpus.files}, besides=Rocq().version())
