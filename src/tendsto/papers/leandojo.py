@@ -520,7 +520,7 @@ def _sign_test(table: pd.DataFrame) -> Check:
 def retrieval_helps_to_prove(budget: Budget) -> Finding:
     """Lemmas of Rocq's `List.v`, in the file up to each; CoqHammer's `hauto` with 8 premises, alone or by induction."""
     if budget.name == "quick":
-        raise NotRun("needs the standard budget: a quarter of an hour")
+        raise NotRun("needs the standard budget: half an hour")
     arms: dict[str, _Arm] = {
         "none": lambda *_: None,
         "random": _random_premises,
