@@ -49,21 +49,30 @@ def sketch(
         typer.echo(f"{written.name}: hole {filling.hole.id + 1}: {goal}\n    {what}", err=True)
 
     done: list[Mended] = []
-    with clear_failures():
+
+    def hand_over() -> None:
+        if out is not None:
+            with write_atomically(out) as stream:
+                stream.write(mended_text(file, done).encode())
+        elif not as_json:
+            for one in done:
+                if one.outcome in ("proved", "open"):
+                    typer.echo(f"\n{one.text}")
+
+    with clear_failures(f"what was done is in {out}" if out else ""):
         if file.suffix == ".lean":
             mending = mend_lean(file, theorem=theorem, seconds=seconds or 120.0, on_hole=tell)
         else:
             mending = mend(file, theorem=theorem, workers=workers or cores(), seconds=seconds or 10.0, on_hole=tell)
-        for one in mending:
-            done.append(one)
-            typer.echo(json.dumps(_plain(one)) if as_json else _told(one))
-    if out is not None:
-        with write_atomically(out) as stream:
-            stream.write(mended_text(file, done).encode())
-    elif not as_json:
-        for one in done:
-            if one.outcome in ("proved", "open"):
-                typer.echo(f"\n{one.text}")
+        try:
+            for one in mending:
+                done.append(one)
+                typer.echo(json.dumps(_plain(one)) if as_json else _told(one))
+        except BaseException:
+            if done:
+                hand_over()
+            raise
+        hand_over()
     counts = Counter(one.outcome for one in done)
     summary = ", ".join(f"{number} {name}" for name, number in counts.items()) or "no proofs"
     typer.echo(summary + (f"; written to {out}" if out else ""), err=as_json)

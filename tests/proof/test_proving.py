@@ -156,6 +156,27 @@ def test_a_model_that_does_not_answer_does_not_end_the_search(tmp_path, monkeypa
     assert (finding.outcome, finding.by) == ("proved", "search")
 
 
+ENDLESS = "do 1000000000 (try fail)."
+
+
+@pytest.mark.parametrize("by", ["attempt", "model"])
+def test_what_does_not_end_leaves_time_for_the_search(by, tmp_path, monkeypatch):
+    """A dozen sentences, each of which would run until it is stopped: ten seconds, or two in a model's proof."""
+    slow = " ".join(f"assert (h{n} : True). {{ {ENDLESS} }}" for n in range(12))
+
+    class Slow(Model):
+        def propose(self, opening, n, temperature):
+            return [slow, f"idtac. {slow}"]
+
+    monkeypatch.setattr(proving._Prover, "_automation", lambda self, start: ("", ""))
+    attempt = f"Proof. {slow}" if by == "attempt" else ""
+    (tmp_path / "file.v").write_text(f"Lemma t (n : nat) : n + 0 = n + 0. {attempt} Admitted.")
+    means = Means(seconds=8.0, imports=(), policy=Slow() if by == "model" else None)
+    ((_, finding),) = prove(open_theorems(tmp_path), means)
+    assert (finding.outcome, finding.by) == ("proved", "search")
+    assert finding.seconds < 18.0
+
+
 def test_a_theorem_before_which_there_is_nothing(tmp_path):
     (tmp_path / "file.v").write_text("Lemma wrong (n : nat) : n < n. Admitted.")
     ((_, finding),) = prove(open_theorems(tmp_path), replace(MEANS, seconds=3.0))

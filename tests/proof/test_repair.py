@@ -139,8 +139,8 @@ def test_one_theorem_alone(file):
         list(mend(file, theorem="absent"))
 
 
-def command(monkeypatch, *words):
-    automation = Tries("nia.", "unfold two; lia.")
+def command(monkeypatch, *words, automation=None):
+    automation = automation or Tries("nia.", "unfold two; lia.")
     monkeypatch.setattr(repair, "Portfolio", lambda: automation)
     app = typer.Typer()
     app.command()(cli_sketch.sketch)
@@ -174,3 +174,30 @@ def test_the_command_stops_with_a_sentence(file, monkeypatch):
     file.write_text("Lemma t : True. (* ")
     done = command(monkeypatch, file)
     assert (done.exit_code, "does not end" in done.stderr) == (2, True)
+
+
+class Interrupted(Tries):
+    """Meets Ctrl-C at a goal that is no inequality."""
+
+    def solve(self, session, state):
+        if "<=" in state.goals[0].conclusion:
+            return super().solve(session, state)
+        raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize("to_file", [True, False])
+def test_an_interrupt_loses_nothing_that_was_done(to_file, file, quick, monkeypatch):
+    out = file.parent / "out.v"
+    words = [file, "--out", out] if to_file else [file]
+    done = command(monkeypatch, *words, automation=Interrupted("nia."))
+    assert done.exit_code == 130
+    assert ("what was done is in" in done.stderr) == to_file
+    mended = out.read_text() if to_file else done.stdout
+    assert "assert (h1 : n * n <= n * m). { nia. }" in mended
+    assert ("{ reflexivity. } foo. Qed." in mended) == to_file
+
+
+def test_what_cannot_be_written_is_told(file, quick, monkeypatch):
+    done = command(monkeypatch, file, "--theorem", "fine", "--out", file / "below.v")
+    assert (done.exit_code, done.stderr.count("\n")) == (2, 1)
+    assert "File.v" in done.stderr

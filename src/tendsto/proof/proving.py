@@ -15,7 +15,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from tendsto.assistants import Certificate, Failure, Lean, Rocq, RocqSession, State
+from tendsto.assistants import Certificate, Failure, Lean, ProofSession, Rocq, RocqSession, State
 from tendsto.files import write_atomically
 from tendsto.proof.automation import IMPORTS, Portfolio, PremiseAutomation
 from tendsto.proof.filling import fill_holes
@@ -68,7 +68,8 @@ class Means:
 
     **Arguments**
 
-    - `seconds`: wall time for each theorem, the final check not counted.
+    - `seconds`: wall time for each theorem. The final check is not counted, nor, in Rocq, what the file before the
+      theorem takes.
     - `corpus`: a folder that `Corpus.to_leandojo` wrote; None for the file's own theorems only.
     - `imports`: sentences that may be put before a theorem for its proof; what is not installed is left out, and so is
       in the end what a proof does without.
@@ -327,7 +328,7 @@ def _prove(task: _Task) -> Finding:
         if session is None:
             session = RocqSession(project.options, directories=project.directories)
             _SESSIONS[project] = session
-        found = _Prover(theorem, project, means, session, started + means.seconds, means.policy).find()
+        found = _Prover(theorem, project, means, session, means.policy).find()
     return replace(found, seconds=time.monotonic() - started)
 
 
@@ -337,8 +338,8 @@ class _Prover:
     project: Project
     means: Means
     session: RocqSession
-    deadline: float
     policy: TacticPolicy | None  # None once it is unavailable
+    deadline: float = 0.0  # from where the theorem stands stated
 
     def find(self) -> Finding:
         theorem = self.theorem
@@ -350,6 +351,7 @@ class _Prover:
             start = self.session.start(theorem.before, theorem.statement)
         if isinstance(start, Failure):
             return replace(none, outcome="broken" if start.kind == "error" else "open", reason=start.message)
+        self.deadline = time.monotonic() + self.means.seconds
         reasons = []
         ways = {
             "automation": self._automation,
@@ -374,6 +376,10 @@ class _Prover:
     def _left(self) -> float:
         return self.deadline - time.monotonic()
 
+    def _limited(self, share: float) -> _UntilDeadline:
+        """The session, for a share of the time that is left."""
+        return _UntilDeadline(self.session, time.monotonic() + share * self._left())
+
     def _portfolio(self, share: float) -> Portfolio:
         """The automation within a share of the time that is left, the hammer with half of it."""
         closers = Portfolio().closers
@@ -387,18 +393,18 @@ class _Prover:
         )
 
     def _automation(self, start: State) -> tuple[str, str]:
-        result = self._portfolio(0.5).solve(self.session, start)
+        result = self._portfolio(0.5).solve(self._limited(0.5), start)
         return result.script, result.reason
 
     def _attempt(self, start: State) -> tuple[str, str]:
         attempt = self.theorem.attempt
         if not attempt:
             return "", ""
-        sketch = mask_errors(attempt, self.session, start.opening)
+        sketch = mask_errors(attempt, self._limited(0.5), start.opening)
         if isinstance(sketch, Unusable):
             return "", sketch.reason
         portfolio = self._portfolio(0.5 / max(1, len(sketch.holes)))
-        report = fill_holes(sketch, lambda: nullcontext(self.session), portfolio.solve, check=_accept)
+        report = fill_holes(sketch, lambda: nullcontext(self._limited(0.5)), portfolio.solve, check=_accept)
         left = [filling.hole.goal for filling in report.fillings if not filling.proof]
         if left:
             return "", f"{len(left)} of {len(report.fillings)} gaps are left"
@@ -411,7 +417,7 @@ class _Prover:
         quick = tuple(closer for closer in self._portfolio(0.2).closers if closer.tactic in QUICK)
         try:
             report = HybridProver(
-                lambda: nullcontext(self.session),
+                lambda: nullcontext(self._limited(0.5)),
                 policy,
                 automation=Portfolio(quick),
                 n_candidates=CANDIDATES,
@@ -428,7 +434,8 @@ class _Prover:
     def _search(self, start: State) -> tuple[str, str]:
         theorem = self.theorem
         flavour: Literal["vanilla", "ssreflect"] = "ssreflect" if "ssreflect" in theorem.before else "vanilla"
-        loaded = Portfolio().loaded(self.session, start)
+        session = self._limited(1.0)
+        loaded = Portfolio().loaded(session, start)
         policies: list[TacticPolicy] = [PremiseTemplates(flavour)]
         if quick := tuple(closer for closer in loaded if closer.tactic in QUICK):
             policies.append(Portfolio(quick))
@@ -439,7 +446,7 @@ class _Prover:
         if self.policy is not None:
             policies.append(self.policy)
         prover = BestFirstProver(
-            self.session,
+            session,
             MixedPolicy(policies),
             ranked_premises(self.means.corpus, str(theorem.path), theorem.before),
             num_premises=16,
@@ -451,12 +458,12 @@ class _Prover:
 
     def _learned(self, deadline: float) -> NearestNeighbourTactics:
         """The tactics of the proofs that stand before the theorem in its file."""
-        policy = NearestNeighbourTactics()
+        policy, session = NearestNeighbourTactics(), _UntilDeadline(self.session, deadline)
         proofs = [it for it in written_proofs(self.theorem.before) if it.end == "Qed."]
         for written in proofs[-LEARNED:]:
             if time.monotonic() > deadline:
                 break
-            policy.learn_proof(self.session, written.opening, written.proof, seconds=5.0)
+            policy.learn_proof(session, written.opening, written.proof, seconds=5.0)
         return policy
 
     def _certify(self, proof: str, imports: tuple[str, ...]) -> tuple[tuple[str, ...], Certificate]:
@@ -468,6 +475,26 @@ class _Prover:
             if certificate.accepted:
                 break
         return needed, certificate
+
+
+@dataclass(frozen=True)
+class _UntilDeadline:
+    """A session that runs tactics until a deadline; what was begun by then is stopped."""
+
+    session: ProofSession
+    deadline: float
+
+    def start(self, before: str, statement: str, *, seconds: float = 600.0) -> State | Failure:
+        return self.session.start(before, statement, seconds=seconds)
+
+    def run(self, state: State, tactic: str, *, seconds: float = 10.0) -> State | Failure:
+        left = self.deadline - time.monotonic()
+        if left <= 0:
+            return Failure("timed out", "no time is left")
+        return self.session.run(state, tactic, seconds=min(seconds, left))
+
+    def close(self) -> None:
+        self.session.close()
 
 
 def _accept(before: str, statement: str, proof: str) -> Certificate:
