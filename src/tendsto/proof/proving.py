@@ -415,9 +415,10 @@ class _Prover:
         if not isinstance(policy, WholeProofPolicy):
             return "", ""
         quick = tuple(closer for closer in self._portfolio(0.2).closers if closer.tactic in QUICK)
+        session = functools.cache(lambda: self._limited(0.5))  # of the time that is left once the model has answered
         try:
             report = HybridProver(
-                lambda: nullcontext(self._limited(0.5)),
+                lambda: nullcontext(session()),
                 policy,
                 automation=Portfolio(quick),
                 n_candidates=CANDIDATES,
