@@ -37,7 +37,7 @@ def sketch(
 
     `admit.`, `prove_with [h1, h2].` and Lean's `sorry` are holes too; a comment (* using: h1, h2 *) beside one names
     the hypotheses to use. A proof that is completed was checked by a fresh process; one that is not ends in Admitted,
-    or keeps a `sorry`. Exits with 1 if a theorem stays open.
+    or keeps a `sorry`. Ctrl-C hands over what was done. Exits with 1 if a theorem stays open.
     """
     from tendsto.files import write_atomically
     from tendsto.proof.lean_repair import mend_lean
@@ -59,7 +59,7 @@ def sketch(
                 if one.outcome in ("proved", "open"):
                     typer.echo(f"\n{one.text}")
 
-    with clear_failures(f"what was done is in {out}" if out else ""):
+    with clear_failures():
         if file.suffix == ".lean":
             mending = mend_lean(file, theorem=theorem, seconds=seconds or 120.0, on_hole=tell)
         else:
@@ -71,6 +71,8 @@ def sketch(
         except BaseException:
             if done:
                 hand_over()
+                if out is not None:
+                    typer.echo(f"what was done before is in {out}", err=True)
             raise
         hand_over()
     counts = Counter(one.outcome for one in done)

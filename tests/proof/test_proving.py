@@ -2,11 +2,13 @@
 
 import shutil
 import subprocess
+import time
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 
-from tendsto.assistants import NotInstalled
+from tendsto.assistants import NotInstalled, RocqSession
 from tendsto.proof import Corpus, proving
 from tendsto.proof.policies import PolicyUnavailable
 from tendsto.proof.project import open_theorems, with_proofs
@@ -175,6 +177,21 @@ def test_what_does_not_end_leaves_time_for_the_search(by, tmp_path, monkeypatch)
     ((_, finding),) = prove(open_theorems(tmp_path), means)
     assert (finding.outcome, finding.by) == ("proved", "search")
     assert finding.seconds < 18.0
+
+
+def test_what_the_file_before_a_theorem_takes_is_not_its_time(tmp_path, monkeypatch):
+    late, first = [0.0], RocqSession.start
+
+    def slow(self, *arguments, **named):
+        late[0] = 1000.0
+        return first(self, *arguments, **named)
+
+    monkeypatch.setattr(RocqSession, "start", slow)
+    monkeypatch.setattr(proving, "time", SimpleNamespace(monotonic=lambda: time.monotonic() + late[0]))
+    (tmp_path / "file.v").write_text("Lemma easy_one : 1 = 1. Admitted.")
+    ((_, finding),) = prove(open_theorems(tmp_path), replace(MEANS, imports=()))
+    assert finding.outcome == "proved"
+    assert finding.seconds > 1000.0
 
 
 def test_a_theorem_before_which_there_is_nothing(tmp_path):

@@ -191,10 +191,18 @@ def test_an_interrupt_loses_nothing_that_was_done(to_file, file, quick, monkeypa
     words = [file, "--out", out] if to_file else [file]
     done = command(monkeypatch, *words, automation=Interrupted("nia."))
     assert done.exit_code == 130
-    assert ("what was done is in" in done.stderr) == to_file
+    assert ("what was done before is in" in done.stderr) == to_file
     mended = out.read_text() if to_file else done.stdout
     assert "assert (h1 : n * n <= n * m). { nia. }" in mended
     assert ("{ reflexivity. } foo. Qed." in mended) == to_file
+
+
+def test_an_interrupt_before_anything_is_done_writes_nothing(file, quick, monkeypatch):
+    out = file.parent / "out.v"
+    file.write_text("Lemma wrong (n : nat) : n < n. Proof. foo. Qed.")
+    done = command(monkeypatch, file, "--out", out, automation=Interrupted())
+    assert (done.exit_code, out.exists()) == (130, False)
+    assert "what was done" not in done.stderr
 
 
 def test_what_cannot_be_written_is_told(file, quick, monkeypatch):

@@ -339,7 +339,7 @@ class _Prover:
     means: Means
     session: RocqSession
     policy: TacticPolicy | None  # None once it is unavailable
-    deadline: float = 0.0  # from where the theorem stands stated
+    deadline: float = 0.0  # set when the file before the theorem has been read
 
     def find(self) -> Finding:
         theorem = self.theorem
