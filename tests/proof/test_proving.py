@@ -13,6 +13,7 @@ from tendsto.proof import Corpus, proving
 from tendsto.proof.policies import PolicyUnavailable
 from tendsto.proof.project import open_theorems, with_proofs
 from tendsto.proof.proving import Means, prove
+from tendsto.proof.sketch import mask_errors
 
 pytestmark = pytest.mark.skipif(shutil.which("coqc") is None, reason="needs Rocq: apt install coq")
 
@@ -179,19 +180,56 @@ def test_what_does_not_end_leaves_time_for_the_search(by, tmp_path, monkeypatch)
     assert finding.seconds < 18.0
 
 
-def test_what_the_file_before_a_theorem_takes_is_not_its_time(tmp_path, monkeypatch):
-    late, first = [0.0], RocqSession.start
+@pytest.fixture
+def late(monkeypatch):
+    """By how many seconds the prover's clock is fast."""
+    seconds = [0.0]
+    monkeypatch.setattr(proving, "time", SimpleNamespace(monotonic=lambda: time.monotonic() + seconds[0]))
+    return seconds
+
+
+def test_what_the_file_before_a_theorem_takes_is_not_its_time(tmp_path, monkeypatch, late):
+    start = RocqSession.start
 
     def slow(self, *arguments, **named):
         late[0] = 1000.0
-        return first(self, *arguments, **named)
+        return start(self, *arguments, **named)
 
     monkeypatch.setattr(RocqSession, "start", slow)
-    monkeypatch.setattr(proving, "time", SimpleNamespace(monotonic=lambda: time.monotonic() + late[0]))
     (tmp_path / "file.v").write_text("Lemma easy_one : 1 = 1. Admitted.")
     ((_, finding),) = prove(open_theorems(tmp_path), replace(MEANS, imports=()))
     assert finding.outcome == "proved"
     assert finding.seconds > 1000.0
+
+
+def test_nothing_is_run_once_time_is_up(tmp_path, monkeypatch, late):
+    """Not in the gaps of an attempt whose masking took it all, and not of a proof that tactics are learned from."""
+    file = "Lemma before : 1 = 1 /\\ True. Proof. split. - reflexivity. - exact I. Qed.\n"
+    (tmp_path / "file.v").write_text(f"{file}Lemma t : True /\\ 1 = 2. Proof. split. exact I. foo. Admitted.")
+    (theorem,) = open_theorems(tmp_path)
+    run, ran = RocqSession.run, []
+
+    def recorded(self, state, tactic, **named):
+        ran.append(tactic)
+        late[0] += leap[0]
+        return run(self, state, tactic, **named)
+
+    def masked(*arguments, **named):
+        sketch = mask_errors(*arguments, **named)
+        late[0], ran[:] = 1000.0, []
+        return sketch
+
+    leap = [0.0]
+    monkeypatch.setattr(RocqSession, "run", recorded)
+    monkeypatch.setattr(proving, "mask_errors", masked)
+    with RocqSession() as session:
+        prover = proving._Prover(theorem, theorem.path, MEANS, session, None, time.monotonic() + 60.0)
+        start = session.start(theorem.before, theorem.statement)
+        assert prover._attempt(start) == ("", "1 of 1 gaps are left")
+        assert ran == []
+        leap[0] = 1000.0
+        assert len(prover._learned(proving.time.monotonic() + 60.0)) == 1
+        assert ran == ["split."]
 
 
 def test_a_theorem_before_which_there_is_nothing(tmp_path):
